@@ -1,0 +1,1 @@
+"""From the files of dead frameworks to verified artifacts."""

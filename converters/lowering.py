@@ -1,0 +1,165 @@
+"""What both formats share on the way from a file's layers to the middle form.
+
+A format has rules, one a layer or operator. A rule adds nodes through a `Lowering`, which names
+them, asks torch.nn for their shapes, checks the tensors that come with them, and remembers which
+tensors are one and the same.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from models.errors import FormatError, UnsupportedLayer, WeightMismatch
+from models.graph import Array, Graph, Input, Network, Node, Shape
+
+MAX_NODES = 100_000  # a shared layer may be reached on exponentially many paths
+
+R = TypeVar("R", bound=Callable[..., Any])
+
+
+class Inferred(Protocol):
+    """What `models.ops.infer` returns."""
+
+    attrs: dict[str, Any]
+    tensors: dict[str, Shape]
+    shape: Shape
+
+
+class Infer(Protocol):
+    """Shape inference, passed in so that rules can be listed without loading torch."""
+
+    misfits: tuple[type[Exception], ...]
+
+    def __call__(self, op: str, attrs: Mapping[str, Any], shapes: Sequence[Shape]) -> Inferred:
+        """Return the op's attributes in one spelling, the tensors it needs, and its output's shape."""
+
+
+class Value(NamedTuple):
+    """A tensor of the graph: the node (or input) that gives it, and its shape."""
+
+    name: str
+    shape: Shape
+
+
+class Rules(Generic[R]):
+    """One rule for each layer class of a format."""
+
+    def __init__(self) -> None:
+        self._rules: dict[str, R] = {}
+
+    def __call__(self, *names: str) -> Callable[[R], R]:
+        """Register the decorated function for these class names."""
+
+        def register(rule: R) -> R:
+            for name in names:
+                if name in self._rules:
+                    raise ValueError(f"two rules for {name}")
+                self._rules[name] = rule
+            return rule
+
+        return register
+
+    def __getitem__(self, name: str) -> R:
+        return self._rules[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rules
+
+    def names(self) -> list[str]:
+        """Return every class that has a rule, sorted."""
+        return sorted(self._rules)
+
+
+class Lowering:
+    """A graph and its tensors, while rules add to them."""
+
+    def __init__(self, source: Path, infer: Infer) -> None:
+        self.source = source
+        self._infer = infer
+        self._inputs: list[Input] = []
+        self._nodes: list[Node] = []
+        self._names: set[str] = set()
+        self._tensors: dict[str, Array] = {}
+        self._ties: list[tuple[str, str]] = []
+        self._owners: dict[tuple[Any, ...], str] = {}
+        self._misshapen: list[str] = []
+
+    def input(self, name: str, shape: Shape) -> Value:
+        """Add an input of the graph."""
+        self._inputs.append(Input(name, shape))
+        self._names.add(name)
+        return Value(name, shape)
+
+    def add(
+        self,
+        at: str,
+        op: str,
+        *inputs: Value,
+        tensors: Mapping[str, Array] | None = None,
+        **attrs: Any,
+    ) -> Value:
+        """Add a node named `at` (or `at_2`, ... where that is taken) and return its tensor.
+
+        Raises:
+            FormatError: Torch refuses the attributes, or the input shapes.
+            UnsupportedLayer: The file unfolds into more nodes than any network has.
+        """
+        if len(self._nodes) >= MAX_NODES:
+            raise UnsupportedLayer([(at, f"the network unfolds into more than {MAX_NODES:,} operations")])
+        shapes = [value.shape for value in inputs]
+        try:
+            inferred = self._infer(op, attrs, shapes)
+        except self._infer.misfits as error:
+            found = " and ".join("x".join(map(str, shape)) for shape in shapes)
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise FormatError(
+                self.source,
+                f"layer {at}",
+                found=f"an input of {found or 'nothing'}",
+                expected=f"one that {op} takes ({reason})",
+            ) from error
+        name = self._unique(at)
+        self._nodes.append(Node(name, op, tuple(value.name for value in inputs), inferred.attrs))
+        self._own(name, inferred.tensors, tensors or {})
+        return Value(name, inferred.shape)
+
+    def _unique(self, at: str) -> str:
+        name, count = at, 1
+        while name in self._names:
+            count += 1
+            name = f"{at}_{count}"
+        self._names.add(name)
+        return name
+
+    def _own(self, node: str, wanted: Mapping[str, Shape], given: Mapping[str, Array]) -> None:
+        for tensor, shape in wanted.items():
+            name = f"{node}.{tensor}"
+            array = given.get(tensor)
+            if array is None or array.shape != shape:
+                self._misshapen.append(f"{name} is {'absent' if array is None else array.shape}, expected {shape}")
+                continue
+            owner = self._owners.setdefault(_place(array), name)
+            if owner == name:
+                self._tensors[name] = array
+            else:
+                self._ties.append((name, owner))
+
+    def network(self, outputs: Sequence[Value]) -> Network:
+        """Return what was added, computed as far as `outputs`.
+
+        Raises:
+            WeightMismatch: Tensors have other shapes than their layers say, all of them listed.
+        """
+        if self._misshapen:
+            raise WeightMismatch(str(self.source), misshapen=self._misshapen)
+        given = {value.name for value in self._inputs}
+        ends = [self.add("identity", "Identity", end) if end.name in given else end for end in outputs]
+        graph = Graph(
+            tuple(self._inputs), tuple(self._nodes), tuple(end.name for end in ends), ties=tuple(self._ties)
+        )
+        return Network(graph, self._tensors)
+
+
+def _place(array: Array) -> tuple[Any, ...]:
+    """Return what two views share only if they are the same view of the same memory."""
+    return array.ctypes.data, array.shape, array.strides, array.dtype.str, array.size or id(array)

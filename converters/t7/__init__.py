@@ -1,0 +1,1 @@
+"""The Torch7 reader: a `.t7` file -> a `Network`."""

@@ -1,0 +1,253 @@
+"""Torch7 modules -> nodes, with Torch7's memory: layers may write into their input.
+
+A module that works in place changes the tensor for everybody who holds it, so `ReLU(true)` in one
+branch changes what the other branch reads. Here a tensor is a `Handle` on a `Memory`; writing gives
+the memory a new value, and whoever reads the handle later reads that value. The graph that comes
+out has no in-place operations and computes what Torch7 computed.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from converters.lowering import Lowering, Rules, Value
+from converters.t7.reader import LuaTable, Storage, Tensor, TorchObject
+from models.errors import FormatError, UnsupportedLayer, WeightMismatch
+from models.graph import Array, Network, Shape, float32, numbered
+
+MAX_DEPTH = 200  # containers inside containers; Inception-ResNet-v2 has 8
+
+# Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the
+# class: gradients, outputs, and the scratch memory of the layers (each named in nn/<class>.lua).
+STATE_FIELDS = frozenset(
+    "output gradInput gradWeight gradBias finput fgradInput _input _gradOutput _type buffer "
+    "addBuffer ones indices noise save_mean save_std scale scaleT gradWeightBuf gradWeightBuf2 "
+    "batchSize batchsize outputSize size iSize input_offset output_offset weight_offset "
+    "bias_offset bufferIn bufferOut columns zeroScalar norm normp _output".split()
+)
+
+
+class Memory:
+    """The values of one storage, by the shape that they are read in; a write drops the others."""
+
+    def __init__(self, value: Value) -> None:
+        self.values = {value.shape: value}
+
+
+class Handle(NamedTuple):
+    """A tensor as a Lua variable has it: a shape over a memory that others may share."""
+
+    memory: Memory
+    shape: Shape
+
+
+Tree = Handle | tuple["Tree", ...]  # what a module takes and gives: a tensor, or a table of them
+
+
+class Module:
+    """A module of the file with its place in the network; fields are read with their type checked."""
+
+    def __init__(self, source: TorchObject, path: str, run: "Run") -> None:
+        self.source = source
+        self.path = path
+        self.run = run
+
+    def error(self, field: str, found: Any, expected: str) -> FormatError:
+        """Return an error that names this layer."""
+        at = f"layer {self.path or 'at the top'} ({self.source.class_name})"
+        shown = type(found).__name__ if isinstance(found, (LuaTable, dict)) else repr(found)[:60]
+        return FormatError(self.run.net.source, at, found=f"{field} = {shown}", expected=expected)
+
+    def unsupported(self, reason: str) -> UnsupportedLayer:
+        """Return an error that says why this layer, whose class has a rule, cannot be exact."""
+        return UnsupportedLayer([(self.path, f"{self.source.class_name}: {reason}")])
+
+    def has(self, field: str) -> bool:
+        """Tell whether a field is there at all."""
+        return field in self.source.fields
+
+    def number(self, field: str, default: float | None = None) -> float:
+        """Return a field that is a number."""
+        value = self.source.fields.get(field, default)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise self.error(field, value, "a number")
+        return float(value)
+
+    def integer(self, field: str, default: int | None = None) -> int:
+        """Return a field that is a whole number, as Lua writes one."""
+        value = self.number(field, default)
+        if not value.is_integer() or abs(value) > 2**31:
+            raise self.error(field, value, "a whole number")
+        return int(value)
+
+    def flag(self, field: str, default: bool = False) -> bool:
+        """Return a field as Lua takes it in a condition: only nil and false are false."""
+        value = self.source.fields.get(field, default)
+        return value is not None and value is not False
+
+    def sizes(self, field: str) -> tuple[int, ...]:
+        """Return a field that is a LongStorage of sizes."""
+        value = self.source.fields.get(field)
+        if not isinstance(value, Storage) or value.dtype.kind != "i":
+            raise self.error(field, value, "a LongStorage")
+        return tuple(int(size) for size in value.array())
+
+    def tensor(self, field: str) -> Array:
+        """Return a field that is a tensor, as float32, and note that it was used."""
+        value = self.source.fields.get(field)
+        if not isinstance(value, Tensor):
+            raise self.error(field, value, "a tensor")
+        self.run.claim(value, f"{self.path}.{field}")
+        return float32(value.array())
+
+    def optional(self, field: str) -> Array | None:
+        """Return a field that is a tensor; None where it is absent or empty, as a missing bias is."""
+        value = self.source.fields.get(field)
+        if value is None or (isinstance(value, Tensor) and value.size == 0):
+            return None
+        return self.tensor(field)
+
+    def children(self) -> list["Module"]:
+        """Return the modules inside, in Lua's order, named from 0 as torch.nn names them."""
+        table = self.source.fields.get("modules")
+        if not isinstance(table, LuaTable):
+            raise self.error("modules", table, "a table of modules")
+        found = table.array()
+        if len(found) != len(table):
+            raise self.error("modules", f"{len(table)} entries", f"1 to {len(table)} without a gap")
+        return [self.child(child, index) for index, child in enumerate(found)]
+
+    def child(self, source: Any, index: int) -> "Module":
+        """Return one module inside this one."""
+        if not isinstance(source, TorchObject):
+            raise self.error(f"modules[{index + 1}]", source, "a module")
+        return Module(source, f"{self.path}.{index}" if self.path else str(index), self.run)
+
+
+Rule = Callable[["Run", Module, Tree], Tree]
+layer: Rules[Rule] = Rules()
+
+
+class Run:
+    """One evaluation of a network, written down as nodes instead of computed."""
+
+    def __init__(self, net: Lowering) -> None:
+        self.net = net
+        self.claimed: dict[int, str] = {}
+        self.pooled: dict[int, tuple[Module, Handle]] = {}  # max pooling modules and what they were fed
+        self._depth = 0
+
+    def claim(self, tensor: Tensor, name: str) -> None:
+        """Note that a tensor of the file is used by the network."""
+        self.claimed.setdefault(id(tensor), name)
+
+    def forward(self, module: Module, x: Tree) -> Tree:
+        """Apply the rule of a module's class to its input."""
+        if self._depth >= MAX_DEPTH:
+            raise UnsupportedLayer([(module.path, f"modules nested more than {MAX_DEPTH} deep")])
+        self._depth += 1
+        try:
+            return layer[module.source.class_name](self, module, x)
+        finally:
+            self._depth -= 1
+
+    def tensor(self, module: Module, x: Tree) -> Handle:
+        """Return an input that has to be one tensor."""
+        if not isinstance(x, Handle):
+            raise module.unsupported(f"its input is a table of {len(x)}, not a tensor")
+        return x
+
+    def table(self, module: Module, x: Tree) -> tuple[Handle, ...]:
+        """Return an input that has to be a table of tensors."""
+        if isinstance(x, Handle) or not x:
+            raise module.unsupported("its input is not a table of tensors")
+        return tuple(self.tensor(module, item) for item in x)
+
+    def read(self, handle: Handle) -> Value:
+        """Return what a tensor holds now."""
+        values = handle.memory.values
+        if handle.shape not in values:  # somebody wrote through a view of another shape
+            written = next(iter(values.values()))
+            values[handle.shape] = self.net.add(
+                f"{written.name}_view", "Reshape", written, shape=list(handle.shape)
+            )
+        return values[handle.shape]
+
+    def fresh(self, value: Value) -> Handle:
+        """Return a tensor that nobody else holds."""
+        return Handle(Memory(value), value.shape)
+
+    def write(self, handle: Handle, value: Value) -> Handle:
+        """Replace what a tensor holds, for everybody who holds it."""
+        handle.memory.values = {value.shape: value}
+        return handle
+
+    def view(self, handle: Handle, value: Value) -> Handle:
+        """Return the same memory in another shape, of which `value` is the reading."""
+        handle.memory.values.setdefault(value.shape, value)
+        return Handle(handle.memory, value.shape)
+
+
+def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> tuple[Network, Run]:
+    """Return the network that a module computes for inputs of the given shapes.
+
+    Raises:
+        UnsupportedLayer: Classes without a rule, all of them; or a setting without an exact form.
+        FormatError: A field is missing or of the wrong kind, or shapes do not fit.
+        WeightMismatch: A tensor of the file was used by no layer, or has the wrong shape.
+    """
+    run = Run(net)
+    top = Module(root, "", run)
+    _check_classes(top)
+    inputs = tuple(
+        run.fresh(net.input(name, shape))
+        for name, shape in zip(numbered("input", len(shapes)), shapes, strict=True)
+    )
+    outputs = run.forward(top, inputs if len(inputs) > 1 else inputs[0])
+    network = net.network([run.read(handle) for handle in _leaves(outputs)])
+    _check_claims(top, run)
+    return network, run
+
+
+def _leaves(tree: Tree) -> Iterator[Handle]:
+    if isinstance(tree, Handle):
+        yield tree
+    else:
+        for branch in tree:
+            yield from _leaves(branch)
+
+
+def _modules(top: Module) -> Iterator[Module]:
+    """Yield every module once, with the first path that leads to it."""
+    seen: set[int] = set()
+    waiting = [top]
+    while waiting:
+        module = waiting.pop()
+        if id(module.source) in seen:
+            continue
+        seen.add(id(module.source))
+        yield module
+        if isinstance(module.source.fields.get("modules"), LuaTable):
+            waiting.extend(reversed(module.children()))
+
+
+def _check_classes(top: Module) -> None:
+    unknown = [
+        (module.path, module.source.class_name)
+        for module in _modules(top)
+        if module.source.class_name not in layer
+    ]
+    if unknown:
+        raise UnsupportedLayer(unknown)
+
+
+def _check_claims(top: Module, run: Run) -> None:
+    """Every tensor of the file is used by the network, or is known to be no part of it."""
+    unused = [
+        f"{module.path}.{field}"
+        for module in _modules(top)
+        for field, value in module.source.fields.items()
+        if isinstance(value, Tensor) and value.size and field not in STATE_FIELDS and id(value) not in run.claimed
+    ]
+    if unused:
+        raise WeightMismatch(str(run.net.source), unexpected=unused)
+

@@ -1,0 +1,463 @@
+"""Bytes of a binary `.t7` file -> the Lua objects they describe.
+
+The file is mapped, never loaded: a storage becomes its place in the file, and an array over it is
+a read-only view until somebody copies it. Nothing is executed and nothing is believed before it is
+checked, so reading takes memory for the objects alone, whatever sizes the file claims.
+
+Source: torch/torch7 File.lua (records), generic/Tensor.c and generic/Storage.c (payloads).
+"""
+
+import math
+import mmap
+import struct
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import FormatError
+
+NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, LEGACY_RECUR_FUNCTION, RECUR_FUNCTION = range(9)
+
+MAX_DIMENSIONS = 64  # numpy's own limit; the formats of the time stop at 5
+
+_ITEM_TYPES = {
+    "Byte": "u1",
+    "Char": "i1",
+    "Short": "<i2",
+    "Int": "<i4",
+    "Long": "<i8",
+    "Half": "<f2",
+    "Float": "<f4",
+    "Double": "<f8",
+}
+
+
+def _classes(suffix: str) -> dict[str, np.dtype[Any]]:
+    # cutorch: torch.CudaTensor holds floats, torch.CudaLongTensor longs; the bytes are the same.
+    names = {f"torch.{kind}{suffix}": np.dtype(item) for kind, item in _ITEM_TYPES.items()}
+    gpu = {f"torch.Cuda{kind}{suffix}": np.dtype(item) for kind, item in _ITEM_TYPES.items()}
+    del gpu[f"torch.CudaFloat{suffix}"]
+    return {**names, **gpu, f"torch.Cuda{suffix}": np.dtype("<f4")}
+
+
+TENSOR_CLASSES = _classes("Tensor")
+STORAGE_CLASSES = _classes("Storage")
+
+
+class LuaTable(dict[Any, Any]):
+    """A Lua table: equal only to itself, and usable as a key, as in Lua."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__  # type: ignore[assignment]  # identity, as Lua has it
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def array(self) -> list[Any]:
+        """Return the values at 1, 2, ... up to the first gap: what Lua's `ipairs` visits."""
+        values = []
+        while (value := self.get(len(values) + 1)) is not None:
+            values.append(value)
+        return values
+
+
+class LuaBoolean(Enum):
+    """A boolean used as a table key; Python would take True for the key 1."""
+
+    TRUE = True
+    FALSE = False
+
+
+class TorchObject:
+    """An object of any class but tensors and storages: its class name and its fields."""
+
+    __slots__ = ("class_name", "fields", "version")
+
+    def __init__(self, class_name: str, version: int) -> None:
+        self.class_name = class_name
+        self.version = version
+        self.fields = LuaTable()
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name}>"
+
+
+class Storage:
+    """A run of numbers in the file: `size` items from byte `at`."""
+
+    __slots__ = ("at", "class_name", "file", "size")
+
+    def __init__(self, class_name: str, file: "T7File", at: int, size: int) -> None:
+        self.class_name = class_name
+        self.file = file
+        self.at = at
+        self.size = size
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name} of {self.size}>"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of its items in the file."""
+        return STORAGE_CLASSES[self.class_name]
+
+    def array(self) -> npt.NDArray[Any]:
+        """Return all of it as a read-only array over the file, without copying."""
+        return np.ndarray((self.size,), self.dtype, buffer=self.file.data, offset=self.at)
+
+
+class Tensor:
+    """A view of a storage; sizes, strides and offset count elements, the offset from 0."""
+
+    __slots__ = ("at", "class_name", "file", "offset", "shape", "storage", "strides")
+
+    def __init__(
+        self, class_name: str, file: "T7File", at: int, geometry: tuple[tuple[int, ...], tuple[int, ...], int]
+    ) -> None:
+        self.class_name = class_name
+        self.file = file
+        self.at = at
+        self.shape, self.strides, self.offset = geometry
+        self.storage: Storage | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.class_name} {'x'.join(map(str, self.shape)) or 'empty'}>"
+
+    @property
+    def size(self) -> int:
+        """How many elements the view has; 0 for a tensor without dimensions, as in Torch7."""
+        return math.prod(self.shape) if self.shape else 0
+
+    def array(self) -> npt.NDArray[Any]:
+        """Return a read-only array over the file, without copying.
+
+        Raises:
+            FormatError: The view reaches outside its storage.
+        """
+        dtype = TENSOR_CLASSES[self.class_name]
+        if self.size == 0:
+            return np.empty(self.shape or (0,), dtype)
+        held = self.storage.size if self.storage is not None else 0
+        last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
+        if self.storage is None or last >= held:
+            raise self.file.error(
+                self.at, f"a tensor that reaches element {last + 1:,}", f"at most {held:,}: its storage's size"
+            )
+        return np.ndarray(
+            self.shape,
+            dtype,
+            buffer=self.file.data,
+            offset=self.storage.at + self.offset * dtype.itemsize,
+            strides=[step * dtype.itemsize for step in self.strides],
+        )
+
+
+class Function(NamedTuple):
+    """A Lua function: kept as opaque bytes, never run."""
+
+    record_type: int
+    bytecode: bytes
+    upvalues: list[Any]  # one entry once read: whatever the record holds
+
+
+class T7File:
+    """A mapped `.t7` file."""
+
+    def __init__(self, path: Path, data: mmap.mmap | memoryview) -> None:
+        self.path = path
+        self.data = data
+        self.size = len(data)
+
+    def error(self, at: int, found: str, expected: str) -> FormatError:
+        """Return an error that names the file and the byte."""
+        return FormatError(self.path, at, found=found, expected=expected)
+
+
+def read(path: Path) -> Any:
+    """Return the first object of a file: what `torch.load` returns.
+
+    Raises:
+        FormatError: The file is no binary `.t7`, is cut short, or contradicts itself.
+        OSError: The file cannot be opened.
+    """
+    with path.open("rb") as file:
+        try:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError as error:  # mmap cannot map an empty file
+            raise FormatError(path, 0, found="an empty file", expected="a .t7 file") from error
+    return _Reader(T7File(path, data)).read()
+
+
+class _Reader:
+    """Reads one object and everything it holds, without recursion: files nest without limit."""
+
+    def __init__(self, file: T7File) -> None:
+        self.file = file
+        self.at = 0
+        self.objects: dict[int, Any] = {}
+        self.texts: dict[bytes, str] = {}
+
+    def read(self) -> Any:
+        """Return the object at the start of the file."""
+        _check_first_bytes(self.file)
+        try:
+            return self._read_all()
+        except struct.error as error:  # every fixed-size read past the end of the file
+            raise self.file.error(self.at, "the end of the file", "more bytes: the file is cut short") from error
+
+    def _read_all(self) -> Any:
+        # The one hot loop of the project: a file has tens of thousands of records, and the loop
+        # should cost less than reading its bytes does. Hence local names, and plain pairs inline.
+        data, objects = self.file.data, self.objects
+        int32, double = struct.Struct("<i").unpack_from, struct.Struct("<d").unpack_from
+        int32_pair = struct.Struct("<ii").unpack_from
+        text = self._text
+        stack: list[tuple[Any, int, Any]] = []  # (holder, pairs left, key): who waits for a value
+        nothing = object()
+        holder: Any = None
+        left, key = 0, nothing
+        at = 0
+        while True:
+            self.at = at
+            (tag,) = int32(data, at)
+            if tag == STRING:
+                (length,) = int32(data, at + 4)
+                at += 8
+                value: Any = text(at, length)
+                at += length
+            elif tag == NUMBER:
+                (value,) = double(data, at + 4)
+                at += 12
+            elif tag == BOOLEAN:
+                value = int32(data, at + 4)[0] != 0
+                at += 8
+            elif tag == NIL:
+                value = None
+                at += 4
+            elif tag == TABLE:
+                (index,) = int32(data, at + 4)
+                at += 8
+                value = objects.get(index)
+                if value is None:
+                    (count,) = int32(data, at)
+                    at += 4
+                    if count < 0:
+                        raise self.file.error(at - 4, f"a table of {count:,} entries", "0 or more")
+                    objects[index] = value = LuaTable()
+                    if count:
+                        stack.append((holder, left, key))
+                        holder, left, key = value, count, nothing
+                        continue
+            elif tag == TORCH:
+                (index,) = int32(data, at + 4)
+                value = objects.get(index)
+                at += 8
+                if value is None:
+                    self.at = at
+                    value, awaited = self._torch_object(index)
+                    at = self.at
+                    if awaited:
+                        stack.append((holder, left, key))
+                        holder, left, key = value, 1, nothing
+                        continue
+            elif tag in (FUNCTION, LEGACY_RECUR_FUNCTION, RECUR_FUNCTION):
+                value, awaited = self._function(tag)
+                at = self.at
+                if awaited:
+                    stack.append((holder, left, key))
+                    holder, left, key = value, 1, nothing
+                    continue
+            else:
+                raise self.file.error(at, f"type id {tag}", "0 to 8: the file is damaged, or no .t7")
+            # Hand the value to who waits for it; what is complete by that is itself a value.
+            while True:
+                if holder is None:
+                    return value
+                if type(holder) is not LuaTable:
+                    self._complete(holder, value)
+                elif key is nothing:
+                    key = self._key(value)
+                    break
+                else:
+                    if value is not None:  # in Lua a key with a nil value is an absent key
+                        holder[key] = value
+                    key = nothing
+                    left -= 1
+                    if left:
+                        break
+                value = holder
+                holder, left, key = stack.pop()
+
+    def _key(self, value: Any) -> Any:
+        if value is None or value != value:
+            raise self.file.error(self.at, "nil or NaN as a table key", "any other value")
+        if type(value) is bool:
+            return LuaBoolean(value)
+        return value
+
+    def _text(self, at: int, length: int) -> str | bytes:
+        raw = self.file.data[at : at + length] if length >= 0 else b""
+        if len(raw) != length:
+            left = self.file.size - at
+            raise self.file.error(at - 4, f"a string of {length:,} bytes", f"0 to the {left:,} that are left")
+        known = self.texts.get(raw)  # type: ignore[arg-type]  # a slice of a mapping is bytes
+        if known is not None:
+            return known
+        raw = bytes(raw)
+        try:
+            string = raw.decode()
+        except UnicodeDecodeError:
+            return raw
+        if length < 64:  # field and class names return thousands of times
+            self.texts[raw] = string
+        return string
+
+    def _counted(self, what: str) -> str | bytes:
+        (length,) = struct.unpack_from("<i", self.file.data, self.at)
+        self.at += 4
+        value = self._text(self.at, length)
+        self.at += length
+        if not isinstance(value, str):
+            raise self.file.error(self.at - length, f"{what} {value[:40]!r}", "text")
+        return value
+
+    def _torch_object(self, index: int) -> tuple[Any, bool]:
+        """Read a class record's head; True where one more object follows that completes it."""
+        start = self.at
+        name = self._counted("class name")
+        version = 0  # written before versions existed
+        if name.startswith("V "):
+            digits = name[2:]
+            if not digits.isdecimal() or len(digits) > 9:
+                raise self.file.error(start, f"version {digits[:40]!r}", "a small whole number")
+            version, name = int(digits), self._counted("class name")
+        if not name.isprintable() or not name:
+            raise self.file.error(start, f"class name {name[:40]!r}", "a printable name")
+        if name in STORAGE_CLASSES:
+            value: Any = self._storage(name)
+        elif name in TENSOR_CLASSES:
+            value = self._tensor(name)
+        else:
+            value = TorchObject(name, version)
+        self.objects[index] = value
+        return value, not isinstance(value, Storage)
+
+    def _longs(self, count: int) -> tuple[int, ...]:
+        values = struct.unpack_from(f"<{count}q", self.file.data, self.at)
+        self.at += 8 * count
+        return values
+
+    def _storage(self, class_name: str) -> Storage:
+        (size,) = self._longs(1)
+        dtype = STORAGE_CLASSES[class_name]
+        at, left = self.at, self.file.size - self.at
+        if not 0 <= size * dtype.itemsize <= left:
+            raise self.file.error(
+                at - 8, f"a storage of {size:,} x {dtype.itemsize} bytes", f"at most the {left:,} bytes left"
+            )
+        self.at += size * dtype.itemsize
+        return Storage(class_name, self.file, at, size)
+
+    def _tensor(self, class_name: str) -> Tensor:
+        at = self.at
+        (dimensions,) = struct.unpack_from("<i", self.file.data, at)
+        self.at += 4
+        if not 0 <= dimensions <= MAX_DIMENSIONS:
+            raise self.file.error(at, f"a tensor of {dimensions:,} dimensions", f"0 to {MAX_DIMENSIONS}")
+        shape, strides = self._longs(dimensions), self._longs(dimensions)
+        (offset,) = self._longs(1)
+        if any(length < 0 for length in shape) or any(step < 0 for step in strides):
+            raise self.file.error(at, f"sizes {shape} and strides {strides}", "none below 0")
+        if offset < 1 and shape:
+            raise self.file.error(self.at - 8, f"storage offset {offset}", "1 or more")
+        return Tensor(class_name, self.file, at, (shape, strides, offset - 1))
+
+    def _function(self, tag: int) -> tuple[Any, bool]:
+        at = self.at + 4
+        index = None
+        if tag != FUNCTION:  # the oldest record has no index
+            (index,) = struct.unpack_from("<i", self.file.data, at)
+            at += 4
+            if (known := self.objects.get(index)) is not None:
+                self.at = at
+                return known, False
+        (length,) = struct.unpack_from("<i", self.file.data, at)
+        at += 4
+        left = self.file.size - at
+        if not 0 <= length <= left:
+            raise self.file.error(at - 4, f"a function of {length:,} bytes", f"0 to the {left:,} that are left")
+        value = Function(tag, bytes(self.file.data[at : at + length]), [])
+        if index is not None:
+            self.objects[index] = value
+        self.at = at + length
+        return value, True
+
+    def _complete(self, holder: Any, value: Any) -> None:
+        """Give a tensor its storage, an object its fields, a function its upvalues."""
+        if isinstance(holder, Tensor):
+            if value is not None and not isinstance(value, Storage):
+                raise self.file.error(self.at, f"{_kind(value)} as a tensor's storage", "a storage")
+            if value is not None and value.dtype != TENSOR_CLASSES[holder.class_name]:
+                raise self.file.error(self.at, f"{holder.class_name} over {value.class_name}", "one type")
+            holder.storage = value
+        elif isinstance(holder, TorchObject):
+            if not isinstance(value, LuaTable):
+                raise self.file.error(
+                    self.at, f"{_kind(value)} as the fields of {holder.class_name}", "a table"
+                )
+            holder.fields = value
+        else:
+            holder.upvalues.append(value)
+
+
+def _kind(value: Any) -> str:
+    return f"<{value.class_name}>" if hasattr(value, "class_name") else type(value).__name__
+
+
+def _check_first_bytes(file: T7File) -> None:
+    """Name what the file is, where its first bytes tell that it is no binary `.t7`."""
+    head = bytes(file.data[:4])
+    if len(head) == 4 and 0 <= struct.unpack("<i", head)[0] <= RECUR_FUNCTION:
+        return
+    others = {
+        b"PK\x03\x04": "a zip archive: a PyTorch checkpoint?",
+        b"\x89PNG": "a PNG image",
+        b"\xfd7zX": "xz-compressed data",
+        b"\x1f\x8b": "gzip-compressed data",
+        b"\x80\x02": "a Python pickle: a PyTorch checkpoint?",
+        b"\x12\x01\x00\x00": "an MXNet .params file",
+    }
+    found = next((what for magic, what in others.items() if head.startswith(magic)), None)
+    if found is None and head[:1].isdigit() and head[1:2] in b"\r\n":
+        found = "a .t7 in text format"
+    raise file.error(0, found or f"bytes {head.hex(' ')}", "a binary .t7: type id 0 to 8, little-endian")
+
+
+def walk(root: Any) -> Iterator[Any]:
+    """Yield every table, object, tensor, storage and function below `root`, each once."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (str, bytes, float, bool, LuaBoolean)) or value is None:
+            continue
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield value
+        if isinstance(value, LuaTable):
+            waiting.extend(value.keys())
+            waiting.extend(value.values())
+        elif isinstance(value, TorchObject):
+            waiting.append(value.fields)
+        elif isinstance(value, Tensor):
+            waiting.append(value.storage)
+        elif isinstance(value, Function):
+            waiting.extend(value.upvalues)

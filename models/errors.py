@@ -1,0 +1,87 @@
+"""Every error a user can meet, one class for each reaction.
+
+    LegacyModelError            entry points print "error: <message>" and return 1
+    ├─ FormatError              bytes break their format: file, byte, found, expected
+    ├─ UnsupportedLayer         layers that have no rule, or a setting that a rule cannot express
+    ├─ WeightMismatch           tensors that are missing, unexpected or misshapen
+    ├─ SpecError                no, or a contradictory, input convention; wrong number of labels
+    ├─ ParityError              outputs differ by more than the derived bound
+    ├─ ArtifactError            an artifact that is not ours, damaged, too new, or in the way
+    ├─ ImageError               an image that cannot be decoded, or is too large
+    ├─ DeviceError              a device or runtime that was asked for and is not there
+    └─ Overloaded               the service's queue is full (service/batcher.py)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class LegacyModelError(Exception):
+    """Base of all errors whose message is meant for the user."""
+
+
+class FormatError(LegacyModelError):
+    """The bytes of a file break its format."""
+
+    def __init__(self, path: str | Path, at: int | str, *, found: str, expected: str) -> None:
+        """Name the place (`at`: byte offset, or a layer path), what was there and what belongs."""
+        place = f"byte {at:,}" if isinstance(at, int) else at
+        super().__init__(f"{path}: {place}: found {found}, expected {expected}")
+
+
+class UnsupportedLayer(LegacyModelError):
+    """Layers that cannot be translated exactly, all of them at once."""
+
+    def __init__(self, layers: Sequence[tuple[str, str]]) -> None:
+        """Collect `(path in the network, class or reason)` pairs."""
+        self.layers = tuple(layers)
+        listed = "; ".join(f"{path or 'the network itself'}: {what}" for path, what in layers)
+        count = f"{len(layers)} layer{'s' if len(layers) != 1 else ''}"
+        super().__init__(
+            f"{count} cannot be converted exactly: {listed}. "
+            "A rule for a layer is one function, see CONTRIBUTING.md"
+        )
+
+
+class WeightMismatch(LegacyModelError):
+    """Tensors of a file and of a network do not fit each other, listed all at once."""
+
+    def __init__(
+        self,
+        where: str,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        misshapen: Sequence[str] = (),
+    ) -> None:
+        """Collect the names; `misshapen` entries also say both shapes."""
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+        self.misshapen = tuple(misshapen)
+        lists = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+        parts = [f"{kind}: {', '.join(names)}" for kind, names in lists.items() if names]
+        super().__init__(f"{where}: tensors do not match: {'; '.join(parts)}")
+
+
+class SpecError(LegacyModelError):
+    """It is not known how images enter the network, or the answers contradict each other."""
+
+
+class ParityError(LegacyModelError):
+    """An output differs from the original's by more than rounding explains."""
+
+
+class ArtifactError(LegacyModelError):
+    """An artifact is not ours, is damaged or too new, or a file is in the way."""
+
+
+class ImageError(LegacyModelError):
+    """An image cannot be decoded."""
+
+
+class ImageTooLarge(ImageError):
+    """An image has more pixels, or more bytes, than allowed."""
+
+
+class DeviceError(LegacyModelError):
+    """A device or runtime was asked for and is not there."""

@@ -1,0 +1,93 @@
+"""Comparing two networks by structure: names and numbers do not count.
+
+Two graphs have the same fingerprint when the same operators with the same attributes are wired the
+same way. What inference cannot see is left out: Dropout and Identity, and BatchNorm's momentum. So
+is the width of the last layer, because a network fine-tuned to other classes is still that network.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from models.graph import Graph, Network, Node, renamed
+
+_TRANSPARENT = {"Dropout", "Dropout2d", "Identity"}
+_UNSEEN = {"momentum"}
+_HEADS = {"Linear": "out_features", "Conv2d": "out_channels"}
+
+
+def canonical_order(graph: Graph) -> list[Node]:
+    """Return the nodes depth first from the outputs, inputs left to right, each after its inputs."""
+    nodes = {node.name: node for node in graph.nodes}
+    order: list[Node] = []
+    placed = {given.name for given in graph.inputs}
+    waiting = [(name, False) for name in reversed(graph.outputs)]
+    while waiting:
+        name, inputs_placed = waiting.pop()
+        if name in placed:
+            continue
+        if not inputs_placed:
+            waiting.append((name, True))
+            waiting.extend((source, False) for source in reversed(nodes[name].inputs))
+            continue
+        placed.add(name)
+        order.append(nodes[name])
+    return [node for node in order if node.op not in _TRANSPARENT]
+
+
+def fingerprint(graph: Graph) -> str:
+    """Return 64 hexadecimal digits that two graphs share exactly when their structure is equal."""
+    nodes = {node.name: node for node in graph.nodes}
+    head = _head(graph, nodes)
+
+    def source(name: str) -> str:
+        while name in nodes and nodes[name].op in _TRANSPARENT:
+            (name,) = nodes[name].inputs
+        return name
+
+    numbers = {given.name: -1 - index for index, given in enumerate(graph.inputs)}
+    lines: list[Any] = []
+    for index, node in enumerate(canonical_order(graph)):
+        unseen = _UNSEEN | ({_HEADS[node.op]} if node is head else set())
+        attrs = sorted((key, value) for key, value in node.attrs.items() if key not in unseen)
+        lines.append([node.op, attrs, [numbers[source(name)] for name in node.inputs]])
+        numbers[node.name] = index
+    lines.append([numbers[source(name)] for name in graph.outputs])
+    shared = sorted((_place(name, numbers), _place(owner, numbers)) for name, owner in graph.ties)
+    return hashlib.sha256(json.dumps([lines, shared]).encode()).hexdigest()
+
+
+def _place(tensor: str, numbers: dict[str, int]) -> tuple[int, str]:
+    node, _, parameter = tensor.rpartition(".")
+    return numbers[node], parameter
+
+
+def _head(graph: Graph, nodes: dict[str, Node]) -> Node | None:
+    """Return the last layer with weights, if the output is computed from it alone."""
+    if len(graph.outputs) != 1:
+        return None
+    node = nodes.get(graph.outputs[0])
+    while node is not None and node.op not in _HEADS and len(node.inputs) == 1:
+        node = nodes.get(node.inputs[0])
+    return node if node is not None and node.op in _HEADS else None
+
+
+def head_width(graph: Graph) -> int | None:
+    """Return how many classes the last layer tells apart, if there is such a layer."""
+    head = _head(graph, {node.name: node for node in graph.nodes})
+    return None if head is None else int(head.attrs[_HEADS[head.op]])
+
+
+def align(network: Network, target: Graph) -> Network:
+    """Return `network` in the names and the node order of `target`, its equal by fingerprint."""
+    pairs = list(zip(canonical_order(network.graph), canonical_order(target), strict=True))
+    names = {ours.name: theirs.name for ours, theirs in pairs}
+    attrs = {theirs.name: ours.attrs for ours, theirs in pairs}  # momentum and classes are the file's
+    nodes = tuple(node._replace(attrs=attrs.get(node.name, node.attrs)) for node in target.nodes)
+    inputs = dict(zip((given.name for given in target.inputs), network.graph.inputs, strict=True))
+    readers = tuple(
+        node._replace(inputs=tuple(inputs[name].name if name in inputs else name for name in node.inputs))
+        for node in nodes
+    )
+    graph = Graph(network.graph.inputs, readers, target.outputs, dynamic=network.graph.dynamic)
+    return renamed(network, graph, names)

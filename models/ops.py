@@ -1,0 +1,237 @@
+"""The vocabulary of graphs: torch.nn's modules, and the few small ones that it lacks.
+
+An op is a module class and the constructor arguments that a `Node` carries, all of them, in one
+spelling: `Conv2d(3, 8, 3)` and `Conv2d(3, 8, (3, 3))` are the same node.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  torch's own habit
+
+from models.graph import Shape
+
+
+class Add(nn.Module):
+    """Sum of two tensors."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class Concat(nn.Module):
+    """Tensors one after the other along `dim`."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return torch.cat(tensors, self.dim)
+
+
+class Scale(nn.Module):
+    """A tensor times a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+class Reshape(nn.Module):
+    """A tensor in another shape; -1 stands for the size that remains."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = list(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(self.shape)
+
+
+class Pad(nn.Module):
+    """A border of `value`; `padding` is given last dimension first, as in torch; negative crops."""
+
+    def __init__(self, padding: Sequence[int], value: float) -> None:
+        super().__init__()
+        self.padding = list(padding)
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.padding, value=self.value)
+
+
+class Narrow(nn.Module):
+    """`length` entries of dimension `dim` from `start`."""
+
+    def __init__(self, dim: int, start: int, length: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.start = start
+        self.length = length
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.narrow(self.dim, self.start, self.length)
+
+
+class MaxPoolIndices(nn.MaxPool2d):
+    """Where max pooling found each maximum: an index into its plane, int64."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, indices = F.max_pool2d(
+            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices=True
+        )
+        return indices
+
+
+class MaxUnpool(nn.Module):
+    """Values put back where `MaxPoolIndices` found them, zeros elsewhere.
+
+    Written as a scatter because the ONNX exporter has no rule for torch's own unpooling.
+    """
+
+    def __init__(self, output_size: Sequence[int]) -> None:
+        super().__init__()
+        self.output_size = list(output_size)
+
+    def forward(self, x: Tensor, indices: Tensor) -> Tensor:
+        height, width = self.output_size
+        zeros = x.new_zeros(x.shape[0], x.shape[1], height * width)
+        flat = zeros.scatter(2, indices.flatten(2), x.flatten(2))
+        return flat.reshape(x.shape[0], x.shape[1], height, width)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    height, width = value if isinstance(value, (tuple, list)) else (value, value)
+    return int(height), int(width)
+
+
+def _ints(value: Any) -> tuple[int, ...]:
+    return tuple(int(item) for item in value)
+
+
+class Op(NamedTuple):
+    """A module class and how to spell each of its arguments."""
+
+    module: type[nn.Module]
+    attrs: dict[str, Callable[[Any], Any]]
+
+
+_CONVOLUTION: dict[str, Callable[[Any], Any]] = {
+    "in_channels": int,
+    "out_channels": int,
+    "kernel_size": _pair,
+    "stride": _pair,
+    "padding": _pair,
+    "dilation": _pair,
+    "groups": int,
+    "bias": bool,
+}
+_NORM: dict[str, Callable[[Any], Any]] = {
+    "num_features": int,
+    "eps": float,
+    "momentum": float,
+    "affine": bool,
+}
+_MAX_POOL: dict[str, Callable[[Any], Any]] = {
+    "kernel_size": _pair,
+    "stride": _pair,
+    "padding": _pair,
+    "dilation": _pair,
+    "ceil_mode": bool,
+}
+_AVG_POOL: dict[str, Callable[[Any], Any]] = {
+    "kernel_size": _pair,
+    "stride": _pair,
+    "padding": _pair,
+    "ceil_mode": bool,
+    "count_include_pad": bool,
+}
+
+OPS: dict[str, Op] = {
+    "Add": Op(Add, {}),
+    "AvgPool2d": Op(nn.AvgPool2d, _AVG_POOL),
+    "BatchNorm1d": Op(nn.BatchNorm1d, _NORM),
+    "BatchNorm2d": Op(nn.BatchNorm2d, _NORM),
+    "Concat": Op(Concat, {"dim": int}),
+    "Conv2d": Op(nn.Conv2d, _CONVOLUTION),
+    "ConvTranspose2d": Op(nn.ConvTranspose2d, {**_CONVOLUTION, "output_padding": _pair}),
+    "Dropout": Op(nn.Dropout, {"p": float}),
+    "Dropout2d": Op(nn.Dropout2d, {"p": float}),
+    "ELU": Op(nn.ELU, {"alpha": float}),
+    "Flatten": Op(nn.Flatten, {"start_dim": int, "end_dim": int}),
+    "Identity": Op(nn.Identity, {}),
+    "LeakyReLU": Op(nn.LeakyReLU, {"negative_slope": float}),
+    "Linear": Op(nn.Linear, {"in_features": int, "out_features": int, "bias": bool}),
+    "LocalResponseNorm": Op(
+        nn.LocalResponseNorm, {"size": int, "alpha": float, "beta": float, "k": float}
+    ),
+    "LogSoftmax": Op(nn.LogSoftmax, {"dim": int}),
+    "MaxPool2d": Op(nn.MaxPool2d, _MAX_POOL),
+    "MaxPoolIndices": Op(MaxPoolIndices, _MAX_POOL),
+    "MaxUnpool": Op(MaxUnpool, {"output_size": _pair}),
+    "Narrow": Op(Narrow, {"dim": int, "start": int, "length": int}),
+    "PReLU": Op(nn.PReLU, {"num_parameters": int}),
+    "Pad": Op(Pad, {"padding": _ints, "value": float}),
+    "ReLU": Op(nn.ReLU, {}),
+    "ReLU6": Op(nn.ReLU6, {}),
+    "Reshape": Op(Reshape, {"shape": _ints}),
+    "Scale": Op(Scale, {"factor": float}),
+    "Softmax": Op(nn.Softmax, {"dim": int}),
+    "Threshold": Op(nn.Threshold, {"threshold": float, "value": float}),
+}
+OP_NAMES = {op.module: name for name, op in OPS.items()}
+
+# What torch.nn and torch raise for arguments or inputs that do not fit.
+MISFITS = (RuntimeError, ValueError, TypeError, IndexError, OverflowError, AssertionError, KeyError)
+
+
+class Inferred(NamedTuple):
+    """What an op makes of its attributes and input shapes, found without computing anything."""
+
+    attrs: dict[str, Any]
+    tensors: dict[str, Shape]
+    shape: Shape
+
+
+def create(op: str, attrs: Mapping[str, Any]) -> nn.Module:
+    """Return the module that a node means, with torch's own initial weights."""
+    return OPS[op].module(**attrs)
+
+
+def attrs_of(module: nn.Module) -> dict[str, Any]:
+    """Return a module's arguments in the one spelling that graphs use."""
+    spellings = OPS[OP_NAMES[type(module)]].attrs
+    return {
+        name: module.bias is not None if name == "bias" else _listed(spell(getattr(module, name)))
+        for name, spell in spellings.items()
+    }
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value  # as JSON gives it back
+
+
+def tensor_shapes(module: nn.Module) -> dict[str, Shape]:
+    """Return the tensors that a file must supply; the count of training batches is not one."""
+    state = module.state_dict(keep_vars=True)
+    return {name: tuple(value.shape) for name, value in state.items() if name != "num_batches_tracked"}
+
+
+def infer(op: str, attrs: Mapping[str, Any], shapes: Sequence[Shape]) -> Inferred:
+    """Run an op on torch's meta device: shapes in, shapes out, no memory.
+
+    Raises:
+        One of MISFITS: The arguments, or the input shapes, do not fit.
+    """
+    with torch.device("meta"), torch.no_grad():
+        module = create(op, attrs).eval()
+        indices = op == "MaxUnpool"
+        inputs = [torch.empty(shape, dtype=torch.int64 if indices and i else None) for i, shape in enumerate(shapes)]
+        output = module(*inputs)
+    return Inferred(attrs_of(module), tensor_shapes(module), tuple(output.shape))

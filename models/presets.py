@@ -1,0 +1,65 @@
+"""Named input conventions, and the files and structures whose convention is known.
+
+Nothing else in the repository contains these numbers: the artifact carries them from here on.
+"""
+
+from models.errors import SpecError
+from models.spec import InputSpec
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+PRESETS: dict[str, InputSpec] = {
+    "torch-299": InputSpec(
+        resize=328,
+        resize_mode="shorter",
+        resample="torch7-bicubic",
+        crop=(299, 299),
+        crop_origin="ceil",  # 328 - 299 is odd: Lua starts at ceil(14.5) = 15, Python's round gives 14
+        order="RGB",
+        scale=1 / 255,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        source="lim0606/fb.resnet.torch datasets/imagenet.lua, datasets/transforms.lua",
+    ),
+    "torch-224": InputSpec(
+        resize=256,
+        resize_mode="shorter",
+        resample="torch7-bicubic",
+        crop=(224, 224),
+        crop_origin="ceil",
+        order="RGB",
+        scale=1 / 255,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        source="facebook/fb.resnet.torch datasets/imagenet.lua, datasets/transforms.lua",
+    ),
+    "efficientnet-lite0": InputSpec(
+        resize=256,
+        resize_mode="shorter",
+        resample="pillow-bicubic",
+        crop=(224, 224),
+        crop_origin="floor",
+        order="RGB",
+        scale=1.0,
+        mean=(127.0, 127.0, 127.0),  # not ImageNet's: those cost this network ten points
+        std=(128.0, 128.0, 128.0),
+        source="tensorflow/tpu models/official/efficientnet/lite/efficientnet_lite_builder.py",
+    ),
+}
+
+# Files whose convention their structure does not tell, by the SHA-256 of the unpacked checkpoint.
+RELEASES: dict[str, str] = {
+    "c669bbb4e0b14b516d7d8c71805ae09cfb31b0b3ce0243fb589ed130f409da88": "efficientnet-lite0",
+}
+
+
+def preset(name: str) -> InputSpec:
+    """Return the input convention of that name.
+
+    Raises:
+        SpecError: There is none; the message lists what there is.
+    """
+    if name not in PRESETS:
+        raise SpecError(f"--input {name}: no such preset; there are {', '.join(PRESETS)}, none")
+    return PRESETS[name]
