@@ -9,29 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from models.errors import FormatError, UnsupportedLayer, WeightMismatch
-from models.graph import Array, Graph, Input, Network, Node, Shape
+from models.errors import FormatError, MisfitError, UnsupportedLayer, WeightMismatch
+from models.graph import Array, Graph, Inferred, Input, Network, Node, Shape
 
 MAX_NODES = 100_000  # a shared layer may be reached on exponentially many paths
 
 R = TypeVar("R", bound=Callable[..., Any])
 
 
-class Inferred(Protocol):
-    """What `models.ops.infer` returns."""
-
-    attrs: dict[str, Any]
-    tensors: dict[str, Shape]
-    shape: Shape
-
-
 class Infer(Protocol):
-    """Shape inference, passed in so that rules can be listed without loading torch."""
-
-    misfits: tuple[type[Exception], ...]
+    """Shape inference, passed in so that a file can be inspected without loading torch."""
 
     def __call__(self, op: str, attrs: Mapping[str, Any], shapes: Sequence[Shape]) -> Inferred:
-        """Return the op's attributes in one spelling, the tensors it needs, and its output's shape."""
+        """Return the op's attributes in one spelling, the tensors it needs, and its output's shape.
+
+        Raises:
+            MisfitError: The attributes, or the input shapes, do not fit.
+        """
 
 
 class Value(NamedTuple):
@@ -109,14 +103,13 @@ class Lowering:
         shapes = [value.shape for value in inputs]
         try:
             inferred = self._infer(op, attrs, shapes)
-        except self._infer.misfits as error:
+        except MisfitError as error:
             found = " and ".join("x".join(map(str, shape)) for shape in shapes)
-            reason = str(error).splitlines()[0].rstrip(".")
             raise FormatError(
                 self.source,
                 f"layer {at}",
                 found=f"an input of {found or 'nothing'}",
-                expected=f"one that {op} takes ({reason})",
+                expected=f"one that {op} takes ({error})",
             ) from error
         name = self._unique(at)
         self._nodes.append(Node(name, op, tuple(value.name for value in inputs), inferred.attrs))

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import fx, nn
 
-from models.errors import ArtifactError, WeightMismatch
-from models.graph import Graph, Network, float32
-from models.ops import MISFITS, OPS, create, tensor_shapes
+from models.errors import ArtifactError, MisfitError, WeightMismatch
+from models.graph import Graph, Network, Node, float32
+from models.ops import create, tensor_shapes
 
 
 def build(network: Network) -> fx.GraphModule:
@@ -30,17 +30,18 @@ def _wire(graph: Graph) -> fx.GraphModule:
     values = {given.name: wiring.placeholder(given.name) for given in graph.inputs}
     with torch.device("meta"):
         for node in graph.nodes:
-            if node.op not in OPS:
-                raise ArtifactError(f"node {node.name}: unknown op {node.op}: written by a newer relume?")
-            try:
-                layer = create(node.op, node.attrs)
-            except MISFITS as error:
-                raise ArtifactError(f"node {node.name}: {node.op} does not take {node.attrs}: {error}") from error
-            _place(root, node.name, layer)
+            _place(root, node.name, _created(node))
             values[node.name] = wiring.call_module(node.name, tuple(values[name] for name in node.inputs))
     outputs = tuple(values[name] for name in graph.outputs)
     wiring.output(outputs if len(outputs) > 1 else outputs[0])
     return fx.GraphModule(root, wiring, class_name="Network")
+
+
+def _created(node: Node) -> nn.Module:
+    try:
+        return create(node.op, node.attrs)
+    except MisfitError as error:
+        raise ArtifactError(f"node {node.name}: {error}: damaged, or written by a newer relume") from error
 
 
 def _place(root: nn.Module, path: str, layer: nn.Module) -> None:

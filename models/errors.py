@@ -4,10 +4,12 @@
     ├─ FormatError              bytes break their format: file, byte, found, expected
     ├─ UnsupportedLayer         layers that have no rule, or a setting that a rule cannot express
     ├─ WeightMismatch           tensors that are missing, unexpected or misshapen
+    ├─ MisfitError              an operator refuses its arguments or inputs
     ├─ SpecError                no, or a contradictory, input convention; wrong number of labels
     ├─ ParityError              outputs differ by more than the derived bound
     ├─ ArtifactError            an artifact that is not ours, damaged, too new, or in the way
-    ├─ ImageError               an image that cannot be decoded, or is too large
+    ├─ ImageError               an image that cannot be decoded
+    │  └─ ImageTooLarge         an image of more pixels than allowed
     ├─ DeviceError              a device or runtime that was asked for and is not there
     └─ Overloaded               the service's queue is full (service/batcher.py)
 """
@@ -61,6 +63,10 @@ class WeightMismatch(LegacyModelError):
         lists = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
         parts = [f"{kind}: {', '.join(names)}" for kind, names in lists.items() if names]
         super().__init__(f"{where}: tensors do not match: {'; '.join(parts)}")
+
+
+class MisfitError(LegacyModelError):
+    """An operator does not take the arguments or inputs it was given; callers say which layer."""
 
 
 class SpecError(LegacyModelError):

@@ -30,6 +30,14 @@ class Node(NamedTuple):
     attrs: dict[str, Any]
 
 
+class Inferred(NamedTuple):
+    """What an op makes of its attributes and input shapes, found without computing anything."""
+
+    attrs: dict[str, Any]
+    tensors: dict[str, Shape]
+    shape: Shape
+
+
 @dataclass(frozen=True)
 class Graph:
     """A network without its numbers, in an order in which it can run.

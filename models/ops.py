@@ -4,14 +4,16 @@ An op is a module class and the constructor arguments that a `Node` carries, all
 spelling: `Conv2d(3, 8, 3)` and `Conv2d(3, 8, (3, 3))` are the same node.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  torch's own habit
 
-from models.graph import Shape
+from models.errors import MisfitError
+from models.graph import Inferred, Shape
 
 
 class Add(nn.Module):
@@ -188,20 +190,21 @@ OPS: dict[str, Op] = {
 OP_NAMES = {op.module: name for name, op in OPS.items()}
 
 # What torch.nn and torch raise for arguments or inputs that do not fit.
-MISFITS = (RuntimeError, ValueError, TypeError, IndexError, OverflowError, AssertionError, KeyError)
-
-
-class Inferred(NamedTuple):
-    """What an op makes of its attributes and input shapes, found without computing anything."""
-
-    attrs: dict[str, Any]
-    tensors: dict[str, Shape]
-    shape: Shape
+_MISFITS = (RuntimeError, ValueError, TypeError, IndexError, OverflowError, AssertionError, KeyError)
 
 
 def create(op: str, attrs: Mapping[str, Any]) -> nn.Module:
-    """Return the module that a node means, with torch's own initial weights."""
-    return OPS[op].module(**attrs)
+    """Return the module that a node means, with torch's own initial weights.
+
+    Raises:
+        MisfitError: There is no such op, or it does not take these arguments.
+    """
+    if op not in OPS:
+        raise MisfitError(f"there is no op {op}")
+    try:
+        return OPS[op].module(**attrs)
+    except _MISFITS as error:
+        raise MisfitError(f"{op}({attrs}): {_first_line(error)}") from error
 
 
 def attrs_of(module: nn.Module) -> dict[str, Any]:
@@ -227,11 +230,24 @@ def infer(op: str, attrs: Mapping[str, Any], shapes: Sequence[Shape]) -> Inferre
     """Run an op on torch's meta device: shapes in, shapes out, no memory.
 
     Raises:
-        One of MISFITS: The arguments, or the input shapes, do not fit.
+        MisfitError: The arguments, or the input shapes, do not fit.
     """
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("meta"), torch.inference_mode():
         module = create(op, attrs).eval()
-        indices = op == "MaxUnpool"
-        inputs = [torch.empty(shape, dtype=torch.int64 if indices and i else None) for i, shape in enumerate(shapes)]
-        output = module(*inputs)
+        inputs = [torch.empty(shape, dtype=kind) for shape, kind in zip(shapes, _kinds(op), strict=False)]
+        try:
+            output = module(*inputs)
+        except _MISFITS as error:
+            raise MisfitError(_first_line(error)) from error
     return Inferred(attrs_of(module), tensor_shapes(module), tuple(output.shape))
+
+
+def _kinds(op: str) -> Iterator[torch.dtype]:
+    """Element types of an op's inputs: numbers, but for the indices that unpooling takes second."""
+    yield torch.float32
+    yield from itertools.repeat(torch.int64 if op == "MaxUnpool" else torch.float32)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")

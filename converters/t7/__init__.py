@@ -1,1 +1,70 @@
-"""The Torch7 reader: a `.t7` file -> a `Network`."""
+"""Torch7: what is in a `.t7`, and the network that it describes."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from converters.lowering import Infer, Lowering
+from converters.t7 import layers, reader
+from converters.t7.network import STATE_FIELDS, Lowered, check_classes, layer, lower
+from converters.t7.reader import LuaTable, Tensor, TorchObject
+from models.errors import FormatError
+from models.graph import Shape, is_statistic
+
+__all__ = ["T7Source", "layers"]
+
+
+class T7Source:
+    """An open `.t7` file whose first object is a module."""
+
+    format = "torch7-binary"
+
+    def __init__(self, path: Path, name: Path | None = None) -> None:
+        """Read the file at `path`; errors call it `name` where it was unpacked from another file.
+
+        Raises:
+            FormatError: The file is no `.t7`, is damaged, or holds no module.
+        """
+        self.name = name or path
+        root = reader.read(path, self.name)
+        if not isinstance(root, TorchObject):
+            raise FormatError(self.name, 0, found=_described(root), expected="a module, such as nn.Sequential")
+        self.root = root
+        self._objects = [one for one in reader.walk(root) if isinstance(one, TorchObject)]
+        self.classes = Counter(one.class_name for one in self._objects)
+
+    def check(self, infer: Infer) -> None:
+        """Raise UnsupportedLayer unless every module's class has a rule."""
+        check_classes(self.root, Lowering(self.name, infer))
+
+    def lower(self, shapes: Sequence[Shape], infer: Infer) -> Lowered:
+        """Return the network for inputs of these shapes; see `converters.t7.network.lower`."""
+        return lower(self.root, shapes, Lowering(self.name, infer))
+
+    def without_rule(self) -> list[str]:
+        """Return the classes of the file that no rule covers, sorted."""
+        return sorted(name for name in self.classes if name not in layer)
+
+    def tensors(self) -> tuple[list[Tensor], list[Tensor], int]:
+        """Return the learned tensors and the running statistics, each once, and how many are left out."""
+        learned: dict[tuple[object, ...], Tensor] = {}
+        statistics: dict[tuple[object, ...], Tensor] = {}
+        state = 0
+        for owner in self._objects:
+            for field, value in owner.fields.items():
+                if not isinstance(value, Tensor) or not value.size:
+                    continue
+                if field in STATE_FIELDS:
+                    state += 1
+                    continue
+                place = (id(value.storage), value.offset, value.shape, value.strides)
+                kind = statistics if is_statistic(str(field)) else learned
+                kind.setdefault(place, value)
+        return list(learned.values()), list(statistics.values()), state
+
+
+def _described(value: object) -> str:
+    if isinstance(value, LuaTable):
+        keys = ", ".join(str(key) for key in list(value)[:8])
+        return f"a table with the keys {keys}" if keys else "an empty table"
+    return f"a {type(value).__name__}"

@@ -7,6 +7,7 @@ evaluation mode, whatever `train` the file was saved with.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def concat(run: Run, module: Module, x: Tree) -> Tree:
     They are copied once all have run (`nn/Concat.lua`), so what a later module writes in place shows.
     """
     parts = [run.tensor(module, run.forward(child, x)) for child in module.children()]
-    return _joined(run, module, f"{module.path}.join", parts, module.integer("dimension") - 1)
+    return _joined(run, module, f"{module.name}.join", parts, module.integer("dimension") - 1)
 
 
 @layer("nn.DepthConcat")
@@ -58,9 +59,9 @@ def depth_concat(run: Run, module: Module, x: Tree) -> Tree:
         padding = [side for margin in reversed(margins) for side in (margin // 2, margin - margin // 2)]
         value = run.read(part)
         if any(margins):
-            value = run.net.add(f"{module.path}.frame", "Pad", value, padding=padding, value=0.0)
+            value = run.net.add(f"{module.name}.frame", "Pad", value, padding=padding, value=0.0)
         framed.append(run.fresh(value))
-    return _joined(run, module, f"{module.path}.join", framed, dim)
+    return _joined(run, module, f"{module.name}.join", framed, dim)
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ def cadd_table(run: Run, module: Module, x: Tree) -> Tree:
     for other in others:
         if other.shape != first.shape:
             raise module.unsupported(f"adds tensors of shapes {first.shape} and {other.shape}")
-        total = run.net.add(module.path, "Add", run.read(first), run.read(other))
+        total = run.net.add(module.name, "Add", run.read(first), run.read(other))
         first = run.write(first, total)
     return first
 
@@ -98,7 +99,7 @@ def join_table(run: Run, module: Module, x: Tree) -> Tree:
         dim += rank + 1
     elif module.has("nInputDims") and rank == module.integer("nInputDims") + 1:
         dim += 1
-    return _joined(run, module, module.path, parts, dim - 1)
+    return _joined(run, module, module.name, parts, dim - 1)
 
 
 def _joined(run: Run, module: Module, at: str, parts: Sequence[Handle], dim: int) -> Handle:
@@ -159,12 +160,12 @@ def _reshaped(run: Run, module: Module, given: Handle, shape: Shape) -> Handle:
     """View `given` in `shape`; where the first dimension stays, it may be of any size."""
     value = run.read(given)
     if len(shape) == 2 and len(given.shape) > 1 and shape[0] == given.shape[0]:
-        flat = run.net.add(module.path, "Flatten", value, start_dim=1, end_dim=-1)
+        flat = run.net.add(module.name, "Flatten", value, start_dim=1, end_dim=-1)
         if shape[1] in (-1, flat.shape[1]):
             return run.view(given, flat)
     if shape and given.shape and shape[0] == given.shape[0] and -1 not in shape:
         shape = (-1, *shape[1:])
-    return run.view(given, run.net.add(module.path, "Reshape", value, shape=list(shape)))
+    return run.view(given, run.net.add(module.name, "Reshape", value, shape=list(shape)))
 
 
 @layer("nn.Padding")
@@ -186,13 +187,13 @@ def padding(run: Run, module: Module, x: Tree) -> Tree:
     value, fill, after = run.read(given), module.number("value", 0), 2 * (rank - dim)
 
     def padded(part: Value, front: int, back: int) -> Value:
-        return run.net.add(module.path, "Pad", part, padding=[0] * after + [front, back], value=fill)
+        return run.net.add(module.name, "Pad", part, padding=[0] * after + [front, back], value=fill)
 
     if before in (0, length):
         return run.fresh(padded(value, abs(pad) if not before else 0, abs(pad) if before else 0))
-    head = run.net.add(f"{module.path}_head", "Narrow", value, dim=dim - 1, start=0, length=before)
-    tail = run.net.add(f"{module.path}_tail", "Narrow", value, dim=dim - 1, start=before, length=length - before)
-    return run.fresh(run.net.add(module.path, "Concat", padded(head, 0, abs(pad)), tail, dim=dim - 1))
+    head = run.net.add(f"{module.name}_head", "Narrow", value, dim=dim - 1, start=0, length=before)
+    tail = run.net.add(f"{module.name}_tail", "Narrow", value, dim=dim - 1, start=before, length=length - before)
+    return run.fresh(run.net.add(module.name, "Concat", padded(head, 0, abs(pad)), tail, dim=dim - 1))
 
 
 @layer("nn.SpatialZeroPadding")
@@ -200,7 +201,7 @@ def spatial_zero_padding(run: Run, module: Module, x: Tree) -> Tree:
     """Zeros around each plane; negative numbers crop (`nn/SpatialZeroPadding.lua`)."""
     sides = [module.integer(side) for side in ("pad_l", "pad_r", "pad_t", "pad_b")]
     value = run.read(run.tensor(module, x))
-    return run.fresh(run.net.add(module.path, "Pad", value, padding=sides, value=0.0))
+    return run.fresh(run.net.add(module.name, "Pad", value, padding=sides, value=0.0))
 
 
 # ---- weights -------------------------------------------------------------------------------------
@@ -216,7 +217,7 @@ def linear(run: Run, module: Module, x: Tree) -> Tree:
     if weight.ndim != 2:
         raise module.error("weight", weight.shape, "two dimensions")
     value = run.net.add(
-        module.path,
+        module.name,
         "Linear",
         run.read(given),
         tensors=_present(weight=weight, bias=bias),
@@ -332,7 +333,7 @@ def batch_normalization(run: Run, module: Module, x: Tree) -> Tree:
     rank, op = (4, "BatchNorm2d") if "Spatial" in module.source.class_name else (2, "BatchNorm1d")
     value = run.read(given)
     if len(given.shape) == rank - 1:
-        value = run.net.add(f"{module.path}_batch", "Reshape", value, shape=[1, *given.shape])
+        value = run.net.add(f"{module.name}_batch", "Reshape", value, shape=[1, *given.shape])
     mean = module.tensor("running_mean")
     weight, bias = module.optional("weight"), module.optional("bias")
     affine = weight is not None or bias is not None
@@ -340,7 +341,7 @@ def batch_normalization(run: Run, module: Module, x: Tree) -> Tree:
         weight = np.ones_like(mean) if weight is None else weight
         bias = np.zeros_like(mean) if bias is None else bias
     value = run.net.add(
-        module.path,
+        module.name,
         op,
         value,
         tensors=_present(
@@ -361,7 +362,7 @@ def prelu(run: Run, module: Module, x: Tree) -> Tree:
     value = run.read(run.tensor(module, x))
     count = module.integer("nOutputPlane", 0) or 1
     tensors = {"weight": weight.reshape(-1)}
-    return run.fresh(run.net.add(module.path, "PReLU", value, tensors=tensors, num_parameters=count))
+    return run.fresh(run.net.add(module.name, "PReLU", value, tensors=tensors, num_parameters=count))
 
 
 def _present(**tensors: Array | None) -> dict[str, Array]:
@@ -380,7 +381,7 @@ def _spatial(
     x: Tree,
     op: str,
     tensors: dict[str, Array] | None = None,
-    **attrs: object,
+    **attrs: Any,
 ) -> Handle:
     """Apply a layer of images, which Torch7 gives one image (rank 3) as well as a batch (rank 4)."""
     given = run.tensor(module, x)
@@ -389,11 +390,11 @@ def _spatial(
         raise module.unsupported(f"takes images, its input has {len(given.shape)} dimensions")
     single = len(given.shape) == 3
     if single:
-        value = run.net.add(f"{module.path}_batch", "Reshape", value, shape=[1, *given.shape])
+        value = run.net.add(f"{module.name}_batch", "Reshape", value, shape=[1, *given.shape])
     attrs = {"dilation": (1, 1), "groups": 1, **attrs} if "Conv" in op else attrs
-    value = run.net.add(module.path, op, value, tensors=tensors, **attrs)
+    value = run.net.add(module.name, op, value, tensors=tensors, **attrs)
     if single:
-        value = run.net.add(f"{module.path}_single", "Reshape", value, shape=list(value.shape[1:]))
+        value = run.net.add(f"{module.name}_single", "Reshape", value, shape=list(value.shape[1:]))
     return run.fresh(value)
 
 
@@ -408,7 +409,7 @@ def spatial_max_pooling(run: Run, module: Module, x: Tree) -> Tree:
     return _pooled(run, module, given, "MaxPool2d", **_max_window(module))
 
 
-def _max_window(module: Module) -> dict[str, object]:
+def _max_window(module: Module) -> dict[str, Any]:
     kernel_size = _pair(module, "k")
     return {
         "kernel_size": kernel_size,
@@ -428,9 +429,9 @@ def spatial_max_unpooling(run: Run, module: Module, x: Tree) -> Tree:
     pool, fed = pooling
     if len(fed.shape) != 4:
         raise module.unsupported("unpools an image without a batch dimension")
-    indices = run.net.add(f"{module.path}_indices", "MaxPoolIndices", run.read(fed), **_max_window(pool))
+    indices = run.net.add(f"{module.name}_indices", "MaxPoolIndices", run.read(fed), **_max_window(pool))
     value = run.read(run.tensor(module, x))
-    return run.fresh(run.net.add(module.path, "MaxUnpool", value, indices, output_size=fed.shape[-2:]))
+    return run.fresh(run.net.add(module.name, "MaxUnpool", value, indices, output_size=fed.shape[-2:]))
 
 
 @layer("nn.SpatialAveragePooling")
@@ -456,7 +457,7 @@ def spatial_average_pooling(run: Run, module: Module, x: Tree) -> Tree:
     if module.flag("divide"):
         return mean
     return run.fresh(
-        run.net.add(f"{module.path}_sum", "Scale", run.read(mean), factor=math.prod(kernel_size))
+        run.net.add(f"{module.name}_sum", "Scale", run.read(mean), factor=math.prod(kernel_size))
     )
 
 
@@ -490,26 +491,27 @@ def cudnn_spatial_average_pooling(run: Run, module: Module, x: Tree) -> Tree:
     )
 
 
-def _pooled(run: Run, module: Module, given: Handle, op: str, **window: object) -> Handle:
-    """Pool, and make sure that torch.nn made as many windows as Torch7 did.
+def _pooled(run: Run, module: Module, given: Handle, op: str, **window: Any) -> Handle:
+    """Pool, with as many windows as Torch7 makes.
 
-    With `ceil_mode` a window may begin behind the image. Torch drops such a window; Torch7 does so
-    only where there is padding (`THNN/SpatialDilatedMaxPooling.c`), cuDNN's wrapper never does
-    (`cudnn/Pooling.lua`). What they computed from an empty window was not meant by anybody.
+    With `ceil_mode` a window may begin behind the image. Where there is padding, nn drops it
+    (`THNN/SpatialDilatedMaxPooling.c`), as torch.nn does; ONNX does not, but then rounding down says
+    the same. Otherwise the window stays (`cudnn/Pooling.lua`), computed from nothing: refused.
     """
-    output = _spatial(run, module, given, op, **window)
-    if module.flag("ceil_mode"):
-        lengths, kernel = given.shape[-2:], _pair(module, "k")
-        steps = module.integer("dH", kernel[0]), module.integer("dW", kernel[1])
-        pads = module.integer("padH", 0), module.integer("padW", 0)
-        for i in (0, 1):
-            count = math.ceil((lengths[i] + 2 * pads[i] - kernel[i]) / steps[i]) + 1
-            drops = module.source.class_name.startswith("nn.") and any(pads)
-            if drops and (count - 1) * steps[i] >= lengths[i] + pads[i]:
-                count -= 1
-            if count != output.shape[len(output.shape) - 2 + i]:
+    drops = module.source.class_name.startswith("nn.") and any(window["padding"])
+    if window["ceil_mode"]:
+        dropped, ragged = False, False
+        for length, kernel, step, pad in zip(
+            given.shape[-2:], window["kernel_size"], window["stride"], window["padding"], strict=True
+        ):
+            rest = (length + 2 * pad - kernel) % max(step, 1)
+            outside = rest and length + 2 * pad - kernel - rest + step >= length + pad
+            if outside and not drops:
                 raise module.unsupported("ceil_mode with a window that lies wholly outside the image")
-    return output
+            dropped, ragged = dropped or bool(outside), ragged or bool(rest and not outside)
+        if dropped and not ragged:
+            window["ceil_mode"] = False
+    return _spatial(run, module, given, op, **window)
 
 
 @layer("nn.SpatialCrossMapLRN")
@@ -533,10 +535,10 @@ def spatial_cross_map_lrn(run: Run, module: Module, x: Tree) -> Tree:
 # ---- element by element --------------------------------------------------------------------------
 
 
-def _pointwise(run: Run, module: Module, x: Tree, op: str, **attrs: object) -> Handle:
+def _pointwise(run: Run, module: Module, x: Tree, op: str, **attrs: Any) -> Handle:
     """Apply a function to each element; with `inplace` the input itself changes, for all who hold it."""
     given = run.tensor(module, x)
-    value = run.net.add(module.path, op, run.read(given), **attrs)
+    value = run.net.add(module.name, op, run.read(given), **attrs)
     return run.write(given, value) if module.flag("inplace") else run.fresh(value)
 
 
@@ -640,4 +642,4 @@ def _normalised(run: Run, module: Module, x: Tree, op: str) -> Handle:
     rank = len(given.shape)
     if rank > 4:
         raise module.unsupported(f"takes 1 to 4 dimensions, its input has {rank}")
-    return run.fresh(run.net.add(module.path, op, run.read(given), dim=1 if rank in (2, 4) else 0))
+    return run.fresh(run.net.add(module.name, op, run.read(given), dim=1 if rank in (2, 4) else 0))

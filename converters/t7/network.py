@@ -51,9 +51,14 @@ class Module:
         self.path = path
         self.run = run
 
+    @property
+    def name(self) -> str:
+        """What its nodes are called: its path, or `layer` for a module that is the whole file."""
+        return self.path or "layer"
+
     def error(self, field: str, found: Any, expected: str) -> FormatError:
         """Return an error that names this layer."""
-        at = f"layer {self.path or 'at the top'} ({self.source.class_name})"
+        at = f"layer {self.path or '(the whole file)'} ({self.source.class_name})"
         shown = type(found).__name__ if isinstance(found, (LuaTable, dict)) else repr(found)[:60]
         return FormatError(self.run.net.source, at, found=f"{field} = {shown}", expected=expected)
 
@@ -96,7 +101,7 @@ class Module:
         value = self.source.fields.get(field)
         if not isinstance(value, Tensor):
             raise self.error(field, value, "a tensor")
-        self.run.claim(value, f"{self.path}.{field}")
+        self.run.claim(value, f"{self.name}.{field}")
         return float32(value.array())
 
     def optional(self, field: str) -> Array | None:
@@ -187,7 +192,14 @@ class Run:
         return Handle(handle.memory, value.shape)
 
 
-def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> tuple[Network, Run]:
+class Lowered(NamedTuple):
+    """A network and the shapes of its outputs, for the input shapes that it was lowered at."""
+
+    network: Network
+    shapes: tuple[Shape, ...]
+
+
+def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> Lowered:
     """Return the network that a module computes for inputs of the given shapes.
 
     Raises:
@@ -197,15 +209,16 @@ def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> tuple[Ne
     """
     run = Run(net)
     top = Module(root, "", run)
-    _check_classes(top)
+    check_classes(root, net)
     inputs = tuple(
         run.fresh(net.input(name, shape))
         for name, shape in zip(numbered("input", len(shapes)), shapes, strict=True)
     )
     outputs = run.forward(top, inputs if len(inputs) > 1 else inputs[0])
-    network = net.network([run.read(handle) for handle in _leaves(outputs)])
+    ends = [run.read(handle) for handle in _leaves(outputs)]
+    network = net.network(ends)
     _check_claims(top, run)
-    return network, run
+    return Lowered(network, tuple(end.shape for end in ends))
 
 
 def _leaves(tree: Tree) -> Iterator[Handle]:
@@ -230,10 +243,11 @@ def _modules(top: Module) -> Iterator[Module]:
             waiting.extend(reversed(module.children()))
 
 
-def _check_classes(top: Module) -> None:
+def check_classes(root: TorchObject, net: Lowering) -> None:
+    """Raise UnsupportedLayer for all modules whose class has no rule, wherever they are."""
     unknown = [
         (module.path, module.source.class_name)
-        for module in _modules(top)
+        for module in _modules(Module(root, "", Run(net)))
         if module.source.class_name not in layer
     ]
     if unknown:

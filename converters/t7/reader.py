@@ -180,19 +180,20 @@ class T7File:
         return FormatError(self.path, at, found=found, expected=expected)
 
 
-def read(path: Path) -> Any:
-    """Return the first object of a file: what `torch.load` returns.
+def read(path: Path, name: Path | None = None) -> Any:
+    """Return the first object of a file: what `torch.load` returns. Errors call the file `name`.
 
     Raises:
         FormatError: The file is no binary `.t7`, is cut short, or contradicts itself.
         OSError: The file cannot be opened.
     """
+    name = name or path
     with path.open("rb") as file:
         try:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:  # mmap cannot map an empty file
-            raise FormatError(path, 0, found="an empty file", expected="a .t7 file") from error
-    return _Reader(T7File(path, data)).read()
+            raise FormatError(name, 0, found="an empty file", expected="a .t7 file") from error
+    return _Reader(T7File(name, data)).read()
 
 
 class _Reader:

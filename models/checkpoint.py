@@ -1,0 +1,132 @@
+"""The artifact for people who go on in PyTorch: spec, graph, report and tensors in one file.
+
+`.pt` is a dictionary of JSON texts and a `state_dict`, loadable with `weights_only=True` and without
+any class of ours; `.safetensors` holds the same, its texts in the metadata. docs/artifact.md says
+what is promised.
+"""
+
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+from torch import fx
+
+from models.build import build
+from models.errors import ArtifactError
+from models.graph import Array, Graph, Network, float32
+from models.report import Report
+from models.spec import ModelSpec
+
+FORMAT = "relume"
+SCHEMA = 1
+
+
+class Checkpoint(NamedTuple):
+    """A network, what its users must know, and what was measured when it was made."""
+
+    spec: ModelSpec
+    network: Network
+    report: Report
+
+
+class Loaded(NamedTuple):
+    """A module in evaluation mode and its spec."""
+
+    module: fx.GraphModule
+    spec: ModelSpec
+
+
+def load(path: str | Path) -> Loaded:
+    """Return the module and the spec of a `.pt` or `.safetensors` artifact.
+
+    The module takes a float32 batch N x 3 x H x W as `spec.input` describes it (or what the graph's
+    inputs say) and gives what `spec.output` names.
+
+    Raises:
+        ArtifactError: The file is not ours, is damaged, or is of a newer schema.
+        WeightMismatch: Its tensors do not fit its graph.
+    """
+    checkpoint = read(Path(path))
+    return Loaded(build(checkpoint.network), checkpoint.spec)
+
+
+def read(path: Path) -> Checkpoint:
+    """Return the content of a `.pt` or `.safetensors` artifact."""
+    return load_safetensors(path) if path.suffix == ".safetensors" else load_pt(path)
+
+
+def save_pt(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a `.pt`; the caller chooses a temporary name."""
+    state = {name: torch.from_numpy(array) for name, array in _owned(checkpoint.network).items()}
+    torch.save({"format": FORMAT, "schema": SCHEMA, **_texts(checkpoint), "state_dict": state}, path)
+
+
+def load_pt(path: Path) -> Checkpoint:
+    """Return what `save_pt` wrote."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, UnpicklingError, zipfile.BadZipFile, KeyError) as error:
+        raise ArtifactError(f"{path}: not a .pt of relume, or damaged: {_first_line(error)}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ArtifactError(f"{path}: a PyTorch file, but no relume artifact")
+    _check_schema(path, content.get("schema"))
+    state = content.get("state_dict")
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ArtifactError(f"{path}: damaged: state_dict is not a dictionary of tensors")
+    tensors = {name: value.numpy() for name, value in state.items()}
+    return _checkpoint(path, content, tensors)
+
+
+def save_safetensors(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a `.safetensors` with the same content as the `.pt`."""
+    metadata = {"format": FORMAT, "schema": str(SCHEMA), **_texts(checkpoint)}
+    safetensors.numpy.save_file(_owned(checkpoint.network), path, metadata)
+
+
+def load_safetensors(path: Path) -> Checkpoint:
+    """Return what `save_safetensors` wrote."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ArtifactError(f"{path}: not a safetensors file, or damaged: {_first_line(error)}") from error
+    if metadata.get("format") != FORMAT:
+        raise ArtifactError(f"{path}: a safetensors file, but no relume artifact")
+    schema = metadata.get("schema", "")
+    _check_schema(path, int(schema) if schema.isdecimal() else schema)
+    return _checkpoint(path, metadata, tensors)
+
+
+def _owned(network: Network) -> dict[str, Array]:
+    return {name: np.array(float32(array), order="C") for name, array in network.tensors.items()}
+
+
+def _texts(checkpoint: Checkpoint) -> dict[str, str]:
+    return {
+        "spec": checkpoint.spec.to_json(),
+        "graph": checkpoint.network.graph.to_json(),
+        "report": checkpoint.report.to_json(),
+    }
+
+
+def _checkpoint(path: Path, texts: dict[str, Any], tensors: dict[str, Array]) -> Checkpoint:
+    if missing := [key for key in ("spec", "graph", "report") if not isinstance(texts.get(key), str)]:
+        raise ArtifactError(f"{path}: damaged: no {', '.join(missing)}")
+    where = str(path)
+    network = Network(Graph.from_json(texts["graph"], where), tensors)
+    return Checkpoint(ModelSpec.from_json(texts["spec"], where), network, Report.from_json(texts["report"], where))
+
+
+def _check_schema(path: Path, schema: Any) -> None:
+    if schema != SCHEMA:
+        raise ArtifactError(f"{path}: artifact schema {schema!r}, this relume reads {SCHEMA}: use the relume that wrote it")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,59 @@
+"""Files that are there whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from models.errors import ArtifactError
+
+
+class Written:
+    """Files being made beside their final names, to be put in place together."""
+
+    def __init__(self) -> None:
+        self._pending: dict[Path, Path] = {}
+
+    def new(self, target: Path) -> Path:
+        """Return the temporary path to write `target`'s content to."""
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        os.close(handle)
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        self._pending[target] = Path(name)
+        return Path(name)
+
+    def _commit(self) -> None:
+        for temporary in self._pending.values():
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        for target, temporary in list(self._pending.items()):
+            os.replace(temporary, target)
+            del self._pending[target]
+
+    def _discard(self) -> None:
+        for temporary in self._pending.values():
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing() -> Iterator[Written]:
+    """Put files in place when the block ends well, and leave none behind when it does not."""
+    files = Written()
+    try:
+        yield files
+        files._commit()
+    finally:
+        files._discard()
+
+
+def refuse_existing(targets: list[Path], *, force: bool) -> None:
+    """Raise ArtifactError if a file would be overwritten without `--force`."""
+    if not force and (there := [str(target) for target in targets if target.exists()]):
+        raise ArtifactError(f"{', '.join(there)}: already there; --force overwrites, -o DIR writes elsewhere")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

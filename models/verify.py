@@ -1,0 +1,132 @@
+"""The proof that comes with every conversion.
+
+The reference is the module itself in float64, where rounding is a billion times smaller. How far its
+own float32 runs are from that is this network's noise: what any correct float32 program may differ
+by. One run may be lucky, so the noise is the largest of several: every batch, each by torch's two own
+code paths (oneDNN and without). The artifact may differ by twice as much, because it rounds in yet
+another order. Where the noise happens to be tiny (a single layer) a few float32 steps of the output's
+scale are allowed.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from torch import fx
+
+from models.errors import ParityError
+from models.export import OPSET
+from models.graph import Array, Graph, Shape
+from models.report import Measured, Report
+from models.session import Session
+
+NOISE_FACTOR = 2  # two float32 programs, each off by the noise, in opposite directions
+SCALE_STEPS = 4  # float32 steps of the largest output: one for each of a short chain's roundings
+TOP = 5
+SEED = 0
+
+
+def verify(module: fx.GraphModule, graph: Graph, proto: onnx.ModelProto | None) -> Report:
+    """Compare the module, and its ONNX form if given, with the module's float64 run.
+
+    Inputs are seeded normal noise, in the units that the network takes. A dynamic graph is fed
+    batches of 1 and 3, another one its own shapes.
+
+    Raises:
+        ParityError: An output is not finite, or differs by more than the bound, or ranks other
+            classes among the first five.
+    """
+    exact = copy.deepcopy(module).double()
+    session = Session(proto.SerializeToString()) if proto is not None else None
+    sizes = (1, 3) if graph.dynamic else (None,)
+    runs = [_run(module, exact, session, _shapes(graph, size)) for size in sizes]
+    noise = max(one.noise for one in runs)  # of the network, not of one batch
+    return Report(tuple(_measured(one, noise) for one in runs), None if proto is None else OPSET)
+
+
+class _Run(NamedTuple):
+    """Outputs for the same inputs in float64, in float32 and from onnxruntime; float32's noise."""
+
+    shapes: tuple[Shape, ...]
+    exact: list[Array]
+    ours: list[Array]
+    onnx: list[Array] | None
+    noise: float
+
+
+def _shapes(graph: Graph, batch: int | None) -> list[Shape]:
+    return [given.shape if batch is None else (batch, *given.shape[1:]) for given in graph.inputs]
+
+
+def run(module: torch.nn.Module, inputs: Sequence[Array], dtype: torch.dtype = torch.float32) -> list[Array]:
+    """Return the outputs of a module as arrays of that type; the inputs are not changed."""
+    with torch.inference_mode():
+        outputs = module(*(torch.from_numpy(array).to(dtype) for array in inputs))
+    return [one.numpy() for one in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+def _run(
+    module: fx.GraphModule, exact: fx.GraphModule, session: Session | None, shapes: list[Shape]
+) -> _Run:
+    generator = np.random.default_rng(SEED)
+    inputs = [generator.standard_normal(shape, np.float32) for shape in shapes]
+    reference, ours = run(exact, inputs, torch.float64), run(module, inputs)
+    with _without_onednn():
+        other = run(module, inputs)
+    noise = max(_largest(ours, reference), _largest(other, reference))
+    onnx_outputs = session.run(*inputs) if session is not None else None
+    found = _Run(tuple(shapes), reference, ours, onnx_outputs, noise)
+    if not all(np.isfinite(one).all() for one in (*found.exact, *found.ours, *(found.onnx or ()))):
+        raise ParityError(f"{_fed(found)}: outputs are not finite: a weight or statistic of the file is broken")
+    return found
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the flags warn about Intel GPUs where there are none
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+def _fed(one: _Run) -> str:
+    return "input " + " and ".join("x".join(map(str, shape)) for shape in one.shapes)
+
+
+def _measured(one: _Run, noise: float) -> Measured:
+    scale = max((float(np.abs(output).max(initial=0)) for output in one.exact), default=0.0)
+    bound = max(NOISE_FACTOR * noise, SCALE_STEPS * float(np.finfo(np.float32).eps) * scale)
+    max_abs = None if one.onnx is None else _largest(one.onnx, one.exact)
+    if max_abs is not None and max_abs > bound:
+        raise ParityError(
+            f"{_fed(one)}: onnxruntime differs from float64 by {max_abs:.3g}, expected at most "
+            f"{bound:.3g}: the module's own float32 run differs by {noise:.3g}"
+        )
+    top5_equal = _top5_equal(one.exact, one.ours if one.onnx is None else one.onnx, bound)
+    if top5_equal is False:
+        raise ParityError(f"{_fed(one)}: the five best classes differ from the float64 run's")
+    return Measured(one.shapes, one.noise, max_abs, bound, top5_equal)
+
+
+def _largest(ours: Sequence[Array], reference: Sequence[Array]) -> float:
+    worst = 0.0
+    for one, other in zip(ours, reference, strict=True):
+        if one.shape != other.shape:
+            raise ParityError(f"an output has shape {one.shape}, expected {other.shape}")
+        worst = max(worst, float(np.abs(one - other).max(initial=0)))
+    return worst
+
+
+def _top5_equal(reference: Sequence[Array], ours: Sequence[Array], bound: float) -> bool | None:
+    """Tell whether both rank the same five first; classes closer than rounding may change places."""
+    if len(reference) != 1 or reference[0].ndim != 2 or reference[0].shape[1] < TOP:
+        return None
+    exact = reference[0]
+    best = np.sort(exact, axis=1)[:, ::-1][:, :TOP]
+    ranked = np.argsort(-ours[0], axis=1, kind="stable")[:, :TOP]
+    return bool((np.abs(np.take_along_axis(exact, ranked, axis=1) - best) <= 2 * bound).all())

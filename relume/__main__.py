@@ -1,0 +1,55 @@
+"""`relume COMMAND`: finds the command's module and imports only that.
+
+So `relume inspect` answers in a moment, and `relume serve` runs where there is no torch.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """Where a command's function is, and what it does."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "convert": Command("converters.cli", "t7_to_pt", "turn a Torch7 checkpoint into .pt and .onnx, verified"),
+    "inspect": Command("converters.summary", "inspect", "say what is in a checkpoint"),
+    "onnx": Command("converters.cli", "pt_to_onnx", "write the .onnx of a .pt"),
+    "serve": Command("service.__main__", "main", "answer images over HTTP"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; usage errors give 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name == "--version":
+        print(f"relume {version('relume')}")
+        return 0
+    if name not in COMMANDS:
+        print(f"relume: no command {name}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    command = COMMANDS[name]
+    sys.argv[0] = f"relume {name}"  # what argparse calls the program
+    run: Callable[[list[str]], int] = getattr(import_module(command.module), command.function)
+    return run(rest)
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: relume COMMAND ...", "", *lines, "", "relume COMMAND --help says more"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
