@@ -22,14 +22,18 @@ MAX_ELEMENTS = 1 << 28  # of one input given by hand: a gigabyte
 def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     """Convert a Torch7 checkpoint."""
     parser = _parser("Convert a Torch7 .t7 checkpoint to PyTorch (.pt) and ONNX, and verify both.")
-    parser.add_argument("source", type=Path, metavar="SOURCE", help=".t7 file, also packed as .xz or .gz")
+    parser.add_argument(
+        "source", type=Path, metavar="SOURCE", help=".t7 file, also packed as .xz or .gz"
+    )
     parser.add_argument(
         "--input",
         metavar="PRESET",
         help=f"how images enter the network, where neither the file nor its structure tells: "
         f"{', '.join(PRESETS)}; none for a network that takes no image",
     )
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="class names, one a line in index order")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="class names, one a line in index order"
+    )
     parser.add_argument(
         "--input-shape",
         type=_shapes,
@@ -57,7 +61,9 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
 @reports_errors
 def pt_to_onnx(argv: Sequence[str] | None = None) -> int:
     """Write the ONNX form of an artifact."""
-    parser = _parser("Write the ONNX form of a .pt or .safetensors that relume wrote, and verify it.")
+    parser = _parser(
+        "Write the ONNX form of a .pt or .safetensors that relume wrote, and verify it."
+    )
     parser.add_argument("source", type=Path, metavar="SOURCE", help=".pt or .safetensors of relume")
     given = parser.parse_args(argv)
     options = Options(out=given.out, name=given.name, force=given.force)
@@ -67,8 +73,12 @@ def pt_to_onnx(argv: Sequence[str] | None = None) -> int:
 
 def _parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder of the results (default: SOURCE's)")
-    parser.add_argument("--name", type=_name, metavar="NAME", help="name of the results (default: SOURCE's)")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="folder of the results (default: SOURCE's)"
+    )
+    parser.add_argument(
+        "--name", type=_name, metavar="NAME", help="name of the results (default: SOURCE's)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--force", action="store_true", help="overwrite results that are there")
     return parser
@@ -87,7 +97,9 @@ def _shapes(text: str) -> tuple[Shape, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not like 2,3,8,8 or 2,3,8,8;2,5") from error
     for shape in shapes:
         if min(shape) < 1 or math.prod(shape) > MAX_ELEMENTS:
-            raise argparse.ArgumentTypeError(f"{text!r}: sizes are 1 or more, {MAX_ELEMENTS:,} numbers at most")
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: sizes are 1 or more, {MAX_ELEMENTS:,} numbers at most"
+            )
     return shapes
 
 
@@ -151,7 +163,9 @@ def _lines(outcome: Outcome) -> list[str]:
             f"(bound {one.bound:.2e}){top5}"
         )
     lines += [
-        f"  wrote       {path} ({path.stat().st_size / 1e6:,.1f} MB)" for path in outcome.targets if path
+        f"  wrote       {path} ({path.stat().st_size / 1e6:,.1f} MB)"
+        for path in outcome.targets
+        if path
     ]
     return lines
 

@@ -99,7 +99,9 @@ class Lowering:
             UnsupportedLayer: The file unfolds into more nodes than any network has.
         """
         if len(self._nodes) >= MAX_NODES:
-            raise UnsupportedLayer([(at, f"the network unfolds into more than {MAX_NODES:,} operations")])
+            raise UnsupportedLayer(
+                [(at, f"the network unfolds into more than {MAX_NODES:,} operations")]
+            )
         shapes = [value.shape for value in inputs]
         try:
             inferred = self._infer(op, attrs, shapes)
@@ -129,7 +131,9 @@ class Lowering:
             name = f"{node}.{tensor}"
             array = given.get(tensor)
             if array is None or array.shape != shape:
-                self._misshapen.append(f"{name} is {'absent' if array is None else array.shape}, expected {shape}")
+                self._misshapen.append(
+                    f"{name} is {'absent' if array is None else array.shape}, expected {shape}"
+                )
                 continue
             owner = self._owners.setdefault(_place(array), name)
             if owner == name:
@@ -146,9 +150,14 @@ class Lowering:
         if self._misshapen:
             raise WeightMismatch(str(self.source), misshapen=self._misshapen)
         given = {value.name for value in self._inputs}
-        ends = [self.add("identity", "Identity", end) if end.name in given else end for end in outputs]
+        ends = [
+            self.add("identity", "Identity", end) if end.name in given else end for end in outputs
+        ]
         graph = Graph(
-            tuple(self._inputs), tuple(self._nodes), tuple(end.name for end in ends), ties=tuple(self._ties)
+            tuple(self._inputs),
+            tuple(self._nodes),
+            tuple(end.name for end in ends),
+            ties=tuple(self._ties),
         )
         return Network(graph, self._tensors)
 

@@ -46,12 +46,18 @@ def _unpack(path: Path, packed: IO[bytes], target: IO[bytes]) -> None:
             written += len(chunk)
             if written > MAX_UNPACKED:
                 raise FormatError(
-                    path, 0, found=f"more than {MAX_UNPACKED:,} bytes once unpacked", expected="a checkpoint"
+                    path,
+                    0,
+                    found=f"more than {MAX_UNPACKED:,} bytes once unpacked",
+                    expected="a checkpoint",
                 )
             target.write(chunk)
     except (lzma.LZMAError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise FormatError(
-            path, f"unpacked byte {written:,}", found=f"damaged data ({error})", expected="whole packed data"
+            path,
+            f"unpacked byte {written:,}",
+            found=f"damaged data ({error})",
+            expected="whole packed data",
         ) from error
 
 
@@ -64,6 +70,8 @@ def sha256(path: Path) -> str:
 def base_name(path: Path) -> str:
     """Return what an artifact made of this file is called: its name without the endings of the trade."""
     name = path.name
-    while ending := next((one for one in (*_ENDINGS, "-0000.params") if name.endswith(one) and name != one), None):
+    while ending := next(
+        (one for one in (*_ENDINGS, "-0000.params") if name.endswith(one) and name != one), None
+    ):
         name = name.removesuffix(ending)
     return name

@@ -15,7 +15,14 @@ from models import ops
 from models.architectures import ARCHITECTURES, Architecture, recognise
 from models.build import build
 from models.checkpoint import Checkpoint
-from models.errors import FormatError, LegacyModelError, ParityError, SpecError, UnsupportedLayer, WeightMismatch
+from models.errors import (
+    FormatError,
+    LegacyModelError,
+    ParityError,
+    SpecError,
+    UnsupportedLayer,
+    WeightMismatch,
+)
 from models.export import annotate, export_onnx
 from models.files import Written, refuse_existing, writing
 from models.graph import Graph, Network, Shape
@@ -102,7 +109,13 @@ def convert(path: Path, source_format: Format, options: Options) -> Outcome:
     )
     network = lowered.network
     report = _write(spec, network, targets)
-    return Outcome(path, source.classes, known.title if known else None, Checkpoint(spec, network, report), targets)
+    return Outcome(
+        path,
+        source.classes,
+        known.title if known else None,
+        Checkpoint(spec, network, report),
+        targets,
+    )
 
 
 def export(path: Path, options: Options) -> Outcome:
@@ -143,10 +156,14 @@ class Resolved(NamedTuple):
 def _resolve(source: Source, digest: str, options: Options) -> Resolved:
     """Find the input convention: what the user says, else a known file, else a known structure."""
     if options.shapes and options.input != "none":
-        raise SpecError("--input-shape is for networks without an input convention: it goes with --input none")
+        raise SpecError(
+            "--input-shape is for networks without an input convention: it goes with --input none"
+        )
     if options.input == "none":
         if not options.shapes:
-            raise SpecError("--input none: no shapes; --input-shape 2,3,8,8 gives them (more inputs after ;)")
+            raise SpecError(
+                "--input none: no shapes; --input-shape 2,3,8,8 gives them (more inputs after ;)"
+            )
         return _recognised(_lowered(source, options.shapes), None, "flag")
     if options.input is not None:
         given, decided = preset(options.input), "flag"
@@ -265,6 +282,10 @@ def _write_pt(files: Written, target: Path, checkpoint: Checkpoint) -> None:
     again = checkpoints.load_pt(temporary)
     built, rebuilt = build(checkpoint.network).state_dict(), build(again.network).state_dict()
     if again.spec != checkpoint.spec or again.network.graph != checkpoint.network.graph:
-        raise ParityError(f"{target}: the spec or the graph read back differs from what was written")
-    if built.keys() != rebuilt.keys() or not all(torch.equal(built[name], rebuilt[name]) for name in built):
+        raise ParityError(
+            f"{target}: the spec or the graph read back differs from what was written"
+        )
+    if built.keys() != rebuilt.keys() or not all(
+        torch.equal(built[name], rebuilt[name]) for name in built
+    ):
         raise ParityError(f"{target}: tensors read back differ from what was written")

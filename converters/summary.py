@@ -14,8 +14,12 @@ from models.terminal import reports_errors
 @reports_errors
 def inspect(argv: Sequence[str] | None = None) -> int:
     """Print format, layers, parameters and top-level structure of a checkpoint."""
-    parser = argparse.ArgumentParser(description="Say what is in a .t7 checkpoint, without converting it.")
-    parser.add_argument("source", type=Path, metavar="SOURCE", help=".t7 file, also packed as .xz or .gz")
+    parser = argparse.ArgumentParser(
+        description="Say what is in a .t7 checkpoint, without converting it."
+    )
+    parser.add_argument(
+        "source", type=Path, metavar="SOURCE", help=".t7 file, also packed as .xz or .gz"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
     found = summary(given.source)

@@ -31,7 +31,9 @@ def _wire(graph: Graph) -> fx.GraphModule:
     with torch.device("meta"):
         for node in graph.nodes:
             _place(root, node.name, _created(node))
-            values[node.name] = wiring.call_module(node.name, tuple(values[name] for name in node.inputs))
+            values[node.name] = wiring.call_module(
+                node.name, tuple(values[name] for name in node.inputs)
+            )
     outputs = tuple(values[name] for name in graph.outputs)
     wiring.output(outputs if len(outputs) > 1 else outputs[0])
     return fx.GraphModule(root, wiring, class_name="Network")
@@ -41,7 +43,9 @@ def _created(node: Node) -> nn.Module:
     try:
         return create(node.op, node.attrs)
     except MisfitError as error:
-        raise ArtifactError(f"node {node.name}: {error}: damaged, or written by a newer relume") from error
+        raise ArtifactError(
+            f"node {node.name}: {error}: damaged, or written by a newer relume"
+        ) from error
 
 
 def _place(root: nn.Module, path: str, layer: nn.Module) -> None:

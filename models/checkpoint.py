@@ -63,20 +63,33 @@ def read(path: Path) -> Checkpoint:
 def save_pt(path: Path, checkpoint: Checkpoint) -> None:
     """Write a `.pt`; the caller chooses a temporary name."""
     state = {name: torch.from_numpy(array) for name, array in _owned(checkpoint.network).items()}
-    torch.save({"format": FORMAT, "schema": SCHEMA, **_texts(checkpoint), "state_dict": state}, path)
+    torch.save(
+        {"format": FORMAT, "schema": SCHEMA, **_texts(checkpoint), "state_dict": state}, path
+    )
 
 
 def load_pt(path: Path) -> Checkpoint:
     """Return what `save_pt` wrote."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, UnpicklingError, zipfile.BadZipFile, KeyError) as error:
-        raise ArtifactError(f"{path}: not a .pt of relume, or damaged: {_first_line(error)}") from error
+    except (
+        RuntimeError,
+        EOFError,
+        ValueError,
+        UnpicklingError,
+        zipfile.BadZipFile,
+        KeyError,
+    ) as error:
+        raise ArtifactError(
+            f"{path}: not a .pt of relume, or damaged: {_first_line(error)}"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtifactError(f"{path}: a PyTorch file, but no relume artifact")
     _check_schema(path, content.get("schema"))
     state = content.get("state_dict")
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
         raise ArtifactError(f"{path}: damaged: state_dict is not a dictionary of tensors")
     tensors = {name: value.numpy() for name, value in state.items()}
     return _checkpoint(path, content, tensors)
@@ -95,7 +108,9 @@ def load_safetensors(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
     except (safetensors.SafetensorError, ValueError) as error:
-        raise ArtifactError(f"{path}: not a safetensors file, or damaged: {_first_line(error)}") from error
+        raise ArtifactError(
+            f"{path}: not a safetensors file, or damaged: {_first_line(error)}"
+        ) from error
     if metadata.get("format") != FORMAT:
         raise ArtifactError(f"{path}: a safetensors file, but no relume artifact")
     schema = metadata.get("schema", "")
@@ -116,16 +131,22 @@ def _texts(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _checkpoint(path: Path, texts: dict[str, Any], tensors: dict[str, Array]) -> Checkpoint:
-    if missing := [key for key in ("spec", "graph", "report") if not isinstance(texts.get(key), str)]:
+    if missing := [
+        key for key in ("spec", "graph", "report") if not isinstance(texts.get(key), str)
+    ]:
         raise ArtifactError(f"{path}: damaged: no {', '.join(missing)}")
     where = str(path)
     network = Network(Graph.from_json(texts["graph"], where), tensors)
-    return Checkpoint(ModelSpec.from_json(texts["spec"], where), network, Report.from_json(texts["report"], where))
+    return Checkpoint(
+        ModelSpec.from_json(texts["spec"], where), network, Report.from_json(texts["report"], where)
+    )
 
 
 def _check_schema(path: Path, schema: Any) -> None:
     if schema != SCHEMA:
-        raise ArtifactError(f"{path}: artifact schema {schema!r}, this relume reads {SCHEMA}: use the relume that wrote it")
+        raise ArtifactError(
+            f"{path}: artifact schema {schema!r}, this relume reads {SCHEMA}: use the relume that wrote it"
+        )
 
 
 def _first_line(error: Exception) -> str:

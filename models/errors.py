@@ -1,17 +1,18 @@
 """Every error a user can meet, one class for each reaction.
 
-    LegacyModelError            entry points print "error: <message>" and return 1
-    ├─ FormatError              bytes break their format: file, byte, found, expected
-    ├─ UnsupportedLayer         layers that have no rule, or a setting that a rule cannot express
-    ├─ WeightMismatch           tensors that are missing, unexpected or misshapen
-    ├─ MisfitError              an operator refuses its arguments or inputs
-    ├─ SpecError                no, or a contradictory, input convention; wrong number of labels
-    ├─ ParityError              outputs differ by more than the derived bound
-    ├─ ArtifactError            an artifact that is not ours, damaged, too new, or in the way
-    ├─ ImageError               an image that cannot be decoded
-    │  └─ ImageTooLarge         an image of more pixels than allowed
-    ├─ DeviceError              a device or runtime that was asked for and is not there
-    └─ Overloaded               the service's queue is full (service/batcher.py)
+LegacyModelError            entry points print "error: <message>" and return 1
+├─ FormatError              bytes break their format: file, byte, found, expected
+├─ UnsupportedLayer         layers that have no rule, or a setting that a rule cannot express
+├─ WeightMismatch           tensors that are missing, unexpected or misshapen
+├─ MisfitError              an operator refuses its arguments or inputs
+├─ SpecError                no, or a contradictory, input convention; wrong number of labels
+├─ ParityError              outputs differ by more than the derived bound
+├─ ArtifactError            an artifact that is not ours, damaged, too new, or in the way
+├─ ImageError               an image that cannot be decoded
+│  └─ ImageTooLarge         an image of more pixels than allowed
+├─ DeviceError              a device or runtime that was asked for and is not there
+├─ SettingError             a CLASSIFY_ setting of an impossible value (service/settings.py)
+└─ Overloaded               the service's queue is full (service/batcher.py)
 """
 
 from collections.abc import Sequence

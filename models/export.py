@@ -44,9 +44,15 @@ def export_onnx(module: fx.GraphModule, graph: Graph) -> onnx.ModelProto:
         assert program is not None  # None is for a call that writes the file itself
         proto: onnx.ModelProto = program.model_proto
         onnx.checker.check_model(proto, full_check=True)
-    except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (
+        torch.onnx.OnnxExporterError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
         reason = " ".join(str(error).split())[-300:]
-        raise ArtifactError(f"ONNX cannot express this network, --no-onnx converts without it: {reason}") from error
+        raise ArtifactError(
+            f"ONNX cannot express this network, --no-onnx converts without it: {reason}"
+        ) from error
     return proto
 
 

@@ -17,7 +17,9 @@ class Written:
 
     def new(self, target: Path) -> Path:
         """Return the temporary path to write `target`'s content to."""
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".part"
+        )
         os.close(handle)
         os.chmod(name, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
         self._pending[target] = Path(name)
@@ -50,7 +52,9 @@ def writing() -> Iterator[Written]:
 def refuse_existing(targets: list[Path], *, force: bool) -> None:
     """Raise ArtifactError if a file would be overwritten without `--force`."""
     if not force and (there := [str(target) for target in targets if target.exists()]):
-        raise ArtifactError(f"{', '.join(there)}: already there; --force overwrites, -o DIR writes elsewhere")
+        raise ArtifactError(
+            f"{', '.join(there)}: already there; --force overwrites, -o DIR writes elsewhere"
+        )
 
 
 def _umask() -> int:

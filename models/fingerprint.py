@@ -82,11 +82,15 @@ def align(network: Network, target: Graph) -> Network:
     """Return `network` in the names and the node order of `target`, its equal by fingerprint."""
     pairs = list(zip(canonical_order(network.graph), canonical_order(target), strict=True))
     names = {ours.name: theirs.name for ours, theirs in pairs}
-    attrs = {theirs.name: ours.attrs for ours, theirs in pairs}  # momentum and classes are the file's
+    attrs = {
+        theirs.name: ours.attrs for ours, theirs in pairs
+    }  # momentum and classes are the file's
     nodes = tuple(node._replace(attrs=attrs.get(node.name, node.attrs)) for node in target.nodes)
     inputs = dict(zip((given.name for given in target.inputs), network.graph.inputs, strict=True))
     readers = tuple(
-        node._replace(inputs=tuple(inputs[name].name if name in inputs else name for name in node.inputs))
+        node._replace(
+            inputs=tuple(inputs[name].name if name in inputs else name for name in node.inputs)
+        )
         for node in nodes
     )
     graph = Graph(network.graph.inputs, readers, target.outputs, dynamic=network.graph.dynamic)

@@ -87,7 +87,10 @@ class Graph:
         try:
             fields = json.loads(text)
             graph = cls(
-                inputs=tuple(Input(str(name), tuple(int(n) for n in shape)) for name, shape in fields["inputs"]),
+                inputs=tuple(
+                    Input(str(name), tuple(int(n) for n in shape))
+                    for name, shape in fields["inputs"]
+                ),
                 nodes=tuple(
                     Node(str(name), str(op), tuple(str(source) for source in inputs), dict(attrs))
                     for name, op, inputs, attrs in fields["nodes"]
@@ -106,12 +109,16 @@ class Graph:
         known = {given.name for given in self.inputs}
         for node in self.nodes:
             if missing := [source for source in node.inputs if source not in known]:
-                raise ArtifactError(f"{where}: node {node.name} reads {', '.join(missing)}, not yet there")
+                raise ArtifactError(
+                    f"{where}: node {node.name} reads {', '.join(missing)}, not yet there"
+                )
             if node.name in known:
                 raise ArtifactError(f"{where}: node {node.name} is there twice")
             known.add(node.name)
         if not self.outputs or (unknown := [name for name in self.outputs if name not in known]):
-            raise ArtifactError(f"{where}: outputs {unknown if self.outputs else 'none'}, expected nodes")
+            raise ArtifactError(
+                f"{where}: outputs {unknown if self.outputs else 'none'}, expected nodes"
+            )
 
 
 class Network(NamedTuple):

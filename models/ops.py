@@ -86,7 +86,13 @@ class MaxPoolIndices(nn.MaxPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         _, indices = F.max_pool2d(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices=True
+            x,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil_mode,
+            return_indices=True,
         )
         return indices
 
@@ -190,7 +196,14 @@ OPS: dict[str, Op] = {
 OP_NAMES = {op.module: name for name, op in OPS.items()}
 
 # What torch.nn and torch raise for arguments or inputs that do not fit.
-_MISFITS = (RuntimeError, ValueError, TypeError, IndexError, OverflowError, AssertionError, KeyError)
+_MISFITS = (
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def create(op: str, attrs: Mapping[str, Any]) -> nn.Module:
@@ -223,7 +236,9 @@ def _listed(value: Any) -> Any:
 def tensor_shapes(module: nn.Module) -> dict[str, Shape]:
     """Return the tensors that a file must supply; the count of training batches is not one."""
     state = module.state_dict(keep_vars=True)
-    return {name: tuple(value.shape) for name, value in state.items() if name != "num_batches_tracked"}
+    return {
+        name: tuple(value.shape) for name, value in state.items() if name != "num_batches_tracked"
+    }
 
 
 def infer(op: str, attrs: Mapping[str, Any], shapes: Sequence[Shape]) -> Inferred:
@@ -234,7 +249,9 @@ def infer(op: str, attrs: Mapping[str, Any], shapes: Sequence[Shape]) -> Inferre
     """
     with torch.device("meta"), torch.inference_mode():
         module = create(op, attrs).eval()
-        inputs = [torch.empty(shape, dtype=kind) for shape, kind in zip(shapes, _kinds(op), strict=False)]
+        inputs = [
+            torch.empty(shape, dtype=kind) for shape, kind in zip(shapes, _kinds(op), strict=False)
+        ]
         try:
             output = module(*inputs)
         except _MISFITS as error:

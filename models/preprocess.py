@@ -47,9 +47,8 @@ _DAMAGED = (
 _WIDE_GREY = ("I;16", "I;16B", "I;16L")
 _CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 
-_UPRIGHT: dict[
-    object, Image.Transpose
-] = {  # EXIF orientation -> what turns the stored rows into the picture
+# EXIF orientation -> what turns the stored rows into the picture
+_UPRIGHT: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -164,7 +163,7 @@ def preprocess(image: Image.Image, spec: InputSpec) -> Floats:
         raise ImageError(f"found an image of mode {image.mode}, expected RGB, as decode returns it")
     size = _resized(image, spec)
     window = _crop_window(size, spec)
-    resize = resize_pillow if spec.resample in _PILLOW else resize_torch7
+    resize = _resize_pillow if spec.resample in _PILLOW else resize_torch7
     scaled = resize(image, spec, size, window)
     if spec.order == "BGR":
         scaled = scaled[::-1]
@@ -211,7 +210,7 @@ def _crop_window(size: Size, spec: InputSpec) -> Window:
     return Window(range(top, top + height), range(left, left + width))
 
 
-def resize_pillow(image: Image.Image, spec: InputSpec, size: Size, window: Window) -> Floats:
+def _resize_pillow(image: Image.Image, spec: InputSpec, size: Size, window: Window) -> Floats:
     if size.height * size.width > MAX_RESIZED_PIXELS:
         raise ImageTooLarge(
             f"found {image.width:,} x {image.height:,} pixels, which resizing would make "

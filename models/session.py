@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import io
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,13 +176,15 @@ class Session:
 
 
 def runtime() -> ModuleType:
-    """Return the onnxruntime that is installed, quiet below errors.
+    """Return the onnxruntime that is installed, quiet below errors and without its telemetry.
 
     It is imported here and not above, so that the rest of relume works, and can say what to do,
     where none or a broken one is installed.
 
     Raises:
         DeviceError: There is none, or two that have overwritten each other's files.
+
+    Source: onnxruntime Privacy.md, on what it sends and what stops that.
     """
     if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
         raise DeviceError(
@@ -189,6 +192,8 @@ def runtime() -> ModuleType:
             "pip uninstall onnxruntime onnxruntime-gpu, "
             "then pip install 'relume[cpu]' or 'relume[gpu]'"
         )
+    # From 1.29 on it reports each model that is loaded to its maker, unless told before its import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         module = importlib.import_module("onnxruntime")
         module.set_default_logger_severity(ERROR)

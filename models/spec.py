@@ -1,6 +1,7 @@
 """What a user of a network must know besides its weights, as one JSON text."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -43,7 +44,7 @@ class InputSpec:
     source: str
 
     def __str__(self) -> str:
-        """One line: `shorter 328 torch7-bicubic | crop 299x299 ceil | RGB x 1/255 | mean ... | std ...`."""
+        """`shorter 328 torch7-bicubic | crop 299x299 ceil | RGB x 1/255 | mean ... | std ...`."""
         size = f"{self.resize_mode} {self.resize} {self.resample}"
         height, width = self.crop
         factor = f"1/{1 / self.scale:g}" if self.scale < 1 else f"{self.scale:g}"
@@ -117,11 +118,12 @@ class ModelSpec:
             raise ArtifactError(f"{where}: not a relume model spec") from error
         if schema != SCHEMA:
             raise ArtifactError(
-                f"{where}: spec schema {schema!r}, this relume reads {SCHEMA}: use the relume that wrote it"
+                f"{where}: spec schema {schema!r}, this relume reads {SCHEMA}: "
+                "use the relume that wrote it"
             )
         try:
             return cls._from_fields(fields)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"{where}: damaged model spec: {error}") from error
 
     @classmethod
@@ -132,16 +134,18 @@ class ModelSpec:
         return cls(
             name=_typed(fields["name"], str),
             input=given,
-            labels=tuple(Label(wnid, _typed(name, str)) for wnid, name in fields["labels"]),
+            labels=tuple(
+                Label(_text_or_none(wnid), _typed(name, str)) for wnid, name in fields["labels"]
+            ),
             output=_one_of(fields["output"], Output),
-            architecture=fields["architecture"],
-            origin=Origin(**fields["origin"]),
+            architecture=_text_or_none(fields["architecture"]),
+            origin=_checked_origin(fields["origin"]),
         )
 
 
 def _checked_input(fields: dict[str, Any]) -> InputSpec:
     height, width = (_positive(size) for size in fields["crop"])
-    mean, std = (tuple(float(value) for value in fields[key]) for key in ("mean", "std"))
+    mean, std = (tuple(_finite(value) for value in fields[key]) for key in ("mean", "std"))
     if len(mean) != 3 or len(std) != 3 or not all(std):
         raise ValueError("mean and std need three numbers each, no std of 0")
     _one_of(fields["resample"], Resample)
@@ -149,14 +153,36 @@ def _checked_input(fields: dict[str, Any]) -> InputSpec:
     _one_of(fields["crop_origin"], Literal["ceil", "floor"])
     _one_of(fields["order"], Literal["RGB", "BGR"])
     _positive(fields["resize"])
-    exact: dict[str, Any] = {**fields, "crop": (height, width), "mean": mean, "std": std}
+    _typed(fields["source"], str)
+    scale = _finite(fields["scale"])
+    if scale <= 0:
+        raise ValueError(f"a scale of {scale:g} leaves no picture")
+    exact = {**fields, "crop": (height, width), "scale": scale, "mean": mean, "std": std}
     return InputSpec(**exact)
+
+
+def _checked_origin(fields: dict[str, Any]) -> Origin:
+    texts: dict[str, Any] = {key: _typed(value, str) for key, value in fields.items()}
+    origin = Origin(**texts)
+    _one_of(origin.decided_by, Literal["flag", "sha256", "fingerprint"])
+    return origin
 
 
 def _one_of(value: Any, allowed: Any) -> Any:
     if value not in get_args(allowed):
         raise ValueError(f"{value!r} is none of {', '.join(get_args(allowed))}")
     return value
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else _typed(value, str)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is not a finite number")
+    return number
 
 
 def _typed(value: Any, kind: type[T]) -> T:

@@ -28,7 +28,7 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
             print(f"error: {error}", file=sys.stderr)
             return 1
         except BrokenPipeError:
-            sys.stdout = None  # type: ignore[assignment]  # nobody reads on: the last flush would fail too
+            sys.stdout = None  # nobody reads on: the last flush would fail too
             return 141
         except OSError as error:
             print(f"error: {_describe(error)}", file=sys.stderr)

@@ -31,7 +31,9 @@ def trace(module: nn.Module, shapes: Sequence[Shape], *, dynamic: bool = True) -
     reader = _Reader(layers, numbered("input", len(shapes)))
     for node in wiring.nodes:
         reader.take(node)
-    inputs = tuple(Input(name, tuple(shape)) for name, shape in zip(reader.inputs, shapes, strict=True))
+    inputs = tuple(
+        Input(name, tuple(shape)) for name, shape in zip(reader.inputs, shapes, strict=True)
+    )
     graph = Graph(inputs, tuple(reader.nodes), reader.outputs, dynamic, tuple(reader.ties))
     return Network(graph, reader.tensors)
 
@@ -81,7 +83,9 @@ class _Reader:
             elif not value.is_meta:
                 self.tensors[owner] = value.detach().cpu().numpy()
 
-    def _add(self, node: fx.Node, name: str, op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> None:
+    def _add(
+        self, node: fx.Node, name: str, op: str, inputs: Sequence[Any], attrs: dict[str, Any]
+    ) -> None:
         self._names[node] = name
         self.nodes.append(Node(name, op, self._sources(inputs), attrs))
 
@@ -95,7 +99,9 @@ Called = tuple[str, Sequence[Any], dict[str, Any]]
 def _mul(x: Any, y: Any) -> Called:
     tensor, factor = (x, y) if isinstance(x, fx.Node) else (y, x)
     if isinstance(factor, fx.Node):
-        raise ArtifactError(f"{tensor.name} * {factor.name}: a product of tensors has no word in graphs")
+        raise ArtifactError(
+            f"{tensor.name} * {factor.name}: a product of tensors has no word in graphs"
+        )
     return "Scale", (tensor,), {"factor": float(factor)}
 
 

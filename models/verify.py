@@ -63,7 +63,9 @@ def _shapes(graph: Graph, batch: int | None) -> list[Shape]:
     return [given.shape if batch is None else (batch, *given.shape[1:]) for given in graph.inputs]
 
 
-def run(module: torch.nn.Module, inputs: Sequence[Array], dtype: torch.dtype = torch.float32) -> list[Array]:
+def run(
+    module: torch.nn.Module, inputs: Sequence[Array], dtype: torch.dtype = torch.float32
+) -> list[Array]:
     """Return the outputs of a module as arrays of that type; the inputs are not changed."""
     with torch.inference_mode():
         outputs = module(*(torch.from_numpy(array).to(dtype) for array in inputs))
@@ -82,7 +84,9 @@ def _run(
     onnx_outputs = session.run(*inputs) if session is not None else None
     found = _Run(tuple(shapes), reference, ours, onnx_outputs, noise)
     if not all(np.isfinite(one).all() for one in (*found.exact, *found.ours, *(found.onnx or ()))):
-        raise ParityError(f"{_fed(found)}: outputs are not finite: a weight or statistic of the file is broken")
+        raise ParityError(
+            f"{_fed(found)}: outputs are not finite: a weight or statistic of the file is broken"
+        )
     return found
 
 

@@ -28,7 +28,9 @@ class T7Source:
         self.name = name or path
         root = reader.read(path, self.name)
         if not isinstance(root, TorchObject):
-            raise FormatError(self.name, 0, found=_described(root), expected="a module, such as nn.Sequential")
+            raise FormatError(
+                self.name, 0, found=_described(root), expected="a module, such as nn.Sequential"
+            )
         self.root = root
         self._objects = [one for one in reader.walk(root) if isinstance(one, TorchObject)]
         self.classes = Counter(one.class_name for one in self._objects)

@@ -56,7 +56,9 @@ def depth_concat(run: Run, module: Module, x: Tree) -> Tree:
     framed = []
     for part in parts:
         margins = [0 if i == dim else size[i] - length for i, length in enumerate(part.shape)]
-        padding = [side for margin in reversed(margins) for side in (margin // 2, margin - margin // 2)]
+        padding = [
+            side for margin in reversed(margins) for side in (margin // 2, margin - margin // 2)
+        ]
         value = run.read(part)
         if any(margins):
             value = run.net.add(f"{module.name}.frame", "Pad", value, padding=padding, value=0.0)
@@ -187,13 +189,19 @@ def padding(run: Run, module: Module, x: Tree) -> Tree:
     value, fill, after = run.read(given), module.number("value", 0), 2 * (rank - dim)
 
     def padded(part: Value, front: int, back: int) -> Value:
-        return run.net.add(module.name, "Pad", part, padding=[0] * after + [front, back], value=fill)
+        return run.net.add(
+            module.name, "Pad", part, padding=[0] * after + [front, back], value=fill
+        )
 
     if before in (0, length):
         return run.fresh(padded(value, abs(pad) if not before else 0, abs(pad) if before else 0))
     head = run.net.add(f"{module.name}_head", "Narrow", value, dim=dim - 1, start=0, length=before)
-    tail = run.net.add(f"{module.name}_tail", "Narrow", value, dim=dim - 1, start=before, length=length - before)
-    return run.fresh(run.net.add(module.name, "Concat", padded(head, 0, abs(pad)), tail, dim=dim - 1))
+    tail = run.net.add(
+        f"{module.name}_tail", "Narrow", value, dim=dim - 1, start=before, length=length - before
+    )
+    return run.fresh(
+        run.net.add(module.name, "Concat", padded(head, 0, abs(pad)), tail, dim=dim - 1)
+    )
 
 
 @layer("nn.SpatialZeroPadding")
@@ -212,7 +220,9 @@ def linear(run: Run, module: Module, x: Tree) -> Tree:
     """A matrix product, for one vector or a batch of them (`nn/Linear.lua`)."""
     given = run.tensor(module, x)
     if len(given.shape) > 2:
-        raise module.unsupported(f"takes a vector or a matrix, its input has {len(given.shape)} dimensions")
+        raise module.unsupported(
+            f"takes a vector or a matrix, its input has {len(given.shape)} dimensions"
+        )
     weight, bias = module.tensor("weight"), module.optional("bias")
     if weight.ndim != 2:
         raise module.error("weight", weight.shape, "two dimensions")
@@ -362,7 +372,9 @@ def prelu(run: Run, module: Module, x: Tree) -> Tree:
     value = run.read(run.tensor(module, x))
     count = module.integer("nOutputPlane", 0) or 1
     tensors = {"weight": weight.reshape(-1)}
-    return run.fresh(run.net.add(module.name, "PReLU", value, tensors=tensors, num_parameters=count))
+    return run.fresh(
+        run.net.add(module.name, "PReLU", value, tensors=tensors, num_parameters=count)
+    )
 
 
 def _present(**tensors: Array | None) -> dict[str, Array]:
@@ -429,9 +441,13 @@ def spatial_max_unpooling(run: Run, module: Module, x: Tree) -> Tree:
     pool, fed = pooling
     if len(fed.shape) != 4:
         raise module.unsupported("unpools an image without a batch dimension")
-    indices = run.net.add(f"{module.name}_indices", "MaxPoolIndices", run.read(fed), **_max_window(pool))
+    indices = run.net.add(
+        f"{module.name}_indices", "MaxPoolIndices", run.read(fed), **_max_window(pool)
+    )
     value = run.read(run.tensor(module, x))
-    return run.fresh(run.net.add(module.name, "MaxUnpool", value, indices, output_size=fed.shape[-2:]))
+    return run.fresh(
+        run.net.add(module.name, "MaxUnpool", value, indices, output_size=fed.shape[-2:])
+    )
 
 
 @layer("nn.SpatialAveragePooling")
@@ -475,7 +491,9 @@ def cudnn_spatial_average_pooling(run: Run, module: Module, x: Tree) -> Tree:
     given = run.tensor(module, x)
     if module.flag("ceil_mode") and any(
         (length + 2 * pad - kernel) % step
-        for length, pad, kernel, step in zip(given.shape[-2:], padding, kernel_size, stride, strict=True)
+        for length, pad, kernel, step in zip(
+            given.shape[-2:], padding, kernel_size, stride, strict=True
+        )
     ):
         raise module.unsupported("ceil_mode with windows that stick out of the image")
     return _pooled(
@@ -502,12 +520,18 @@ def _pooled(run: Run, module: Module, given: Handle, op: str, **window: Any) -> 
     if window["ceil_mode"]:
         dropped, ragged = False, False
         for length, kernel, step, pad in zip(
-            given.shape[-2:], window["kernel_size"], window["stride"], window["padding"], strict=True
+            given.shape[-2:],
+            window["kernel_size"],
+            window["stride"],
+            window["padding"],
+            strict=True,
         ):
             rest = (length + 2 * pad - kernel) % max(step, 1)
             outside = rest and length + 2 * pad - kernel - rest + step >= length + pad
             if outside and not drops:
-                raise module.unsupported("ceil_mode with a window that lies wholly outside the image")
+                raise module.unsupported(
+                    "ceil_mode with a window that lies wholly outside the image"
+                )
             dropped, ragged = dropped or bool(outside), ragged or bool(rest and not outside)
         if dropped and not ragged:
             window["ceil_mode"] = False
@@ -591,7 +615,9 @@ def dropout(run: Run, module: Module, x: Tree) -> Tree:
     p = _drop_rate(module)
     if module.flag("v2"):
         return _pointwise(run, module, x, "Dropout", p=p)
-    return _pointwise(run, module, _pointwise(run, module, x, "Dropout", p=p), "Scale", factor=1 - p)
+    return _pointwise(
+        run, module, _pointwise(run, module, x, "Dropout", p=p), "Scale", factor=1 - p
+    )
 
 
 @layer("nn.SpatialDropout")

@@ -19,10 +19,7 @@ MAX_DEPTH = 200  # containers inside containers; Inception-ResNet-v2 has 8
 # Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the
 # class: gradients, outputs, and the scratch memory of the layers (each named in nn/<class>.lua).
 STATE_FIELDS = frozenset(
-    "output gradInput gradWeight gradBias finput fgradInput _input _gradOutput _type buffer "
-    "addBuffer ones indices noise save_mean save_std scale scaleT gradWeightBuf gradWeightBuf2 "
-    "batchSize batchsize outputSize size iSize input_offset output_offset weight_offset "
-    "bias_offset bufferIn bufferOut columns zeroScalar norm normp _output".split()
+    ["output", "gradInput", "gradWeight", "gradBias", "finput", "fgradInput", "_input", "_gradOutput", "_type", "buffer", "addBuffer", "ones", "indices", "noise", "save_mean", "save_std", "scale", "scaleT", "gradWeightBuf", "gradWeightBuf2", "batchSize", "batchsize", "outputSize", "size", "iSize", "input_offset", "output_offset", "weight_offset", "bias_offset", "bufferIn", "bufferOut", "columns", "zeroScalar", "norm", "normp", "_output"]
 )
 
 
@@ -138,7 +135,9 @@ class Run:
     def __init__(self, net: Lowering) -> None:
         self.net = net
         self.claimed: dict[int, str] = {}
-        self.pooled: dict[int, tuple[Module, Handle]] = {}  # max pooling modules and what they were fed
+        self.pooled: dict[
+            int, tuple[Module, Handle]
+        ] = {}  # max pooling modules and what they were fed
         self._depth = 0
 
     def claim(self, tensor: Tensor, name: str) -> None:
@@ -260,8 +259,10 @@ def _check_claims(top: Module, run: Run) -> None:
         f"{module.path}.{field}"
         for module in _modules(top)
         for field, value in module.source.fields.items()
-        if isinstance(value, Tensor) and value.size and field not in STATE_FIELDS and id(value) not in run.claimed
+        if isinstance(value, Tensor)
+        and value.size
+        and field not in STATE_FIELDS
+        and id(value) not in run.claimed
     ]
     if unused:
         raise WeightMismatch(str(run.net.source), unexpected=unused)
-

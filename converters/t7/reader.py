@@ -20,9 +20,14 @@ import numpy.typing as npt
 
 from models.errors import FormatError
 
-NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, LEGACY_RECUR_FUNCTION, RECUR_FUNCTION = range(9)
+NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, LEGACY_RECUR_FUNCTION, RECUR_FUNCTION = range(
+    9
+)
 
 MAX_DIMENSIONS = 64  # numpy's own limit; the formats of the time stop at 5
+MAX_EXPANDED = (
+    1 << 22
+)  # elements of a view that repeats its storage: a file of bytes must not ask for more
 
 _ITEM_TYPES = {
     "Byte": "u1",
@@ -119,7 +124,11 @@ class Tensor:
     __slots__ = ("at", "class_name", "file", "offset", "shape", "storage", "strides")
 
     def __init__(
-        self, class_name: str, file: "T7File", at: int, geometry: tuple[tuple[int, ...], tuple[int, ...], int]
+        self,
+        class_name: str,
+        file: "T7File",
+        at: int,
+        geometry: tuple[tuple[int, ...], tuple[int, ...], int],
     ) -> None:
         self.class_name = class_name
         self.file = file
@@ -145,10 +154,20 @@ class Tensor:
         if self.size == 0:
             return np.empty(self.shape or (0,), dtype)
         held = self.storage.size if self.storage is not None else 0
-        last = self.offset + sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
+        last = self.offset + sum(
+            (n - 1) * step for n, step in zip(self.shape, self.strides, strict=True)
+        )
         if self.storage is None or last >= held:
             raise self.file.error(
-                self.at, f"a tensor that reaches element {last + 1:,}", f"at most {held:,}: its storage's size"
+                self.at,
+                f"a tensor that reaches element {last + 1:,}",
+                f"at most {held:,}: its storage's size",
+            )
+        if self.size > max(held, MAX_EXPANDED):
+            raise self.file.error(
+                self.at,
+                f"{self.size:,} elements repeated from {held:,}",
+                f"at most {MAX_EXPANDED:,}",
             )
         return np.ndarray(
             self.shape,
@@ -211,7 +230,9 @@ class _Reader:
         try:
             return self._read_all()
         except struct.error as error:  # every fixed-size read past the end of the file
-            raise self.file.error(self.at, "the end of the file", "more bytes: the file is cut short") from error
+            raise self.file.error(
+                self.at, "the end of the file", "more bytes: the file is cut short"
+            ) from error
 
     def _read_all(self) -> Any:
         # The one hot loop of the project: a file has tens of thousands of records, and the loop
@@ -276,7 +297,9 @@ class _Reader:
                     holder, left, key = value, 1, nothing
                     continue
             else:
-                raise self.file.error(at, f"type id {tag}", "0 to 8: the file is damaged, or no .t7")
+                raise self.file.error(
+                    at, f"type id {tag}", "0 to 8: the file is damaged, or no .t7"
+                )
             # Hand the value to who waits for it; what is complete by that is itself a value.
             while True:
                 if holder is None:
@@ -307,7 +330,9 @@ class _Reader:
         raw = self.file.data[at : at + length] if length >= 0 else b""
         if len(raw) != length:
             left = self.file.size - at
-            raise self.file.error(at - 4, f"a string of {length:,} bytes", f"0 to the {left:,} that are left")
+            raise self.file.error(
+                at - 4, f"a string of {length:,} bytes", f"0 to the {left:,} that are left"
+            )
         known = self.texts.get(raw)  # type: ignore[arg-type]  # a slice of a mapping is bytes
         if known is not None:
             return known
@@ -361,7 +386,9 @@ class _Reader:
         at, left = self.at, self.file.size - self.at
         if not 0 <= size * dtype.itemsize <= left:
             raise self.file.error(
-                at - 8, f"a storage of {size:,} x {dtype.itemsize} bytes", f"at most the {left:,} bytes left"
+                at - 8,
+                f"a storage of {size:,} x {dtype.itemsize} bytes",
+                f"at most the {left:,} bytes left",
             )
         self.at += size * dtype.itemsize
         return Storage(class_name, self.file, at, size)
@@ -371,7 +398,9 @@ class _Reader:
         (dimensions,) = struct.unpack_from("<i", self.file.data, at)
         self.at += 4
         if not 0 <= dimensions <= MAX_DIMENSIONS:
-            raise self.file.error(at, f"a tensor of {dimensions:,} dimensions", f"0 to {MAX_DIMENSIONS}")
+            raise self.file.error(
+                at, f"a tensor of {dimensions:,} dimensions", f"0 to {MAX_DIMENSIONS}"
+            )
         shape, strides = self._longs(dimensions), self._longs(dimensions)
         (offset,) = self._longs(1)
         if any(length < 0 for length in shape) or any(step < 0 for step in strides):
@@ -393,7 +422,9 @@ class _Reader:
         at += 4
         left = self.file.size - at
         if not 0 <= length <= left:
-            raise self.file.error(at - 4, f"a function of {length:,} bytes", f"0 to the {left:,} that are left")
+            raise self.file.error(
+                at - 4, f"a function of {length:,} bytes", f"0 to the {left:,} that are left"
+            )
         value = Function(tag, bytes(self.file.data[at : at + length]), [])
         if index is not None:
             self.objects[index] = value
@@ -406,7 +437,9 @@ class _Reader:
             if value is not None and not isinstance(value, Storage):
                 raise self.file.error(self.at, f"{_kind(value)} as a tensor's storage", "a storage")
             if value is not None and value.dtype != TENSOR_CLASSES[holder.class_name]:
-                raise self.file.error(self.at, f"{holder.class_name} over {value.class_name}", "one type")
+                raise self.file.error(
+                    self.at, f"{holder.class_name} over {value.class_name}", "one type"
+                )
             holder.storage = value
         elif isinstance(holder, TorchObject):
             if not isinstance(value, LuaTable):
@@ -438,7 +471,9 @@ def _check_first_bytes(file: T7File) -> None:
     found = next((what for magic, what in others.items() if head.startswith(magic)), None)
     if found is None and head[:1].isdigit() and head[1:2] in b"\r\n":
         found = "a .t7 in text format"
-    raise file.error(0, found or f"bytes {head.hex(' ')}", "a binary .t7: type id 0 to 8, little-endian")
+    raise file.error(
+        0, found or f"bytes {head.hex(' ')}", "a binary .t7: type id 0 to 8, little-endian"
+    )
 
 
 def walk(root: Any) -> Iterator[Any]:

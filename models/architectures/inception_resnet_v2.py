@@ -96,7 +96,9 @@ def _block_a(w: Widths) -> Residual:
         Conv(w(384), w(32), 1),
         nn.Sequential(Conv(w(384), w(32), 1), Conv(w(32), w(32), 3, padding=1)),
         nn.Sequential(
-            Conv(w(384), w(32), 1), Conv(w(32), w(48), 3, padding=1), Conv(w(48), w(64), 3, padding=1)
+            Conv(w(384), w(32), 1),
+            Conv(w(32), w(48), 3, padding=1),
+            Conv(w(48), w(64), 3, padding=1),
         ),
     )
     return Residual(branches, w(128), w(384))

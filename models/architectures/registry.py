@@ -9,8 +9,8 @@ from torch import nn
 from models.errors import SpecError
 from models.fingerprint import align, fingerprint, head_width
 from models.graph import Network
-from models.spec import InputSpec
 from models.presets import PRESETS
+from models.spec import InputSpec
 from models.trace import trace
 
 

@@ -19,7 +19,9 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as error:
-        raise SpecError(f"{path}: byte {error.start:,} is not UTF-8 text: a label file has one name a line") from error
+        raise SpecError(
+            f"{path}: byte {error.start:,} is not UTF-8 text: a label file has one name a line"
+        ) from error
     labels = []
     for number, line in enumerate(lines, start=1):
         match = _LINE.fullmatch(line.strip())
@@ -42,7 +44,9 @@ def labels_for(count: int, *, images: bool, file: Path | None = None) -> tuple[L
     if file is not None:
         labels = read_labels(file)
         if len(labels) != count:
-            raise SpecError(f"{file}: found {len(labels):,} labels, expected {count:,}: one for each output")
+            raise SpecError(
+                f"{file}: found {len(labels):,} labels, expected {count:,}: one for each output"
+            )
         return labels
     if images and count == 1000:
         return read_labels(ILSVRC2012)

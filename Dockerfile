@@ -1,0 +1,61 @@
+# The images of relume; docs/deploying.md says how to run them.
+#
+#   docker build -t relume .                                  serve, on the CPU
+#   docker build -t relume:gpu --build-arg RUNTIME=gpu .      serve, on an NVIDIA GPU
+#   docker build -t relume:convert --target convert .         convert checkpoints
+
+FROM python:3.12-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# --group is new in pip 25.1
+RUN python -m venv /opt/relume && /opt/relume/bin/pip install "pip>=25.1"
+ENV PATH=/opt/relume/bin:$PATH
+WORKDIR /src
+COPY pyproject.toml ./
+
+FROM build AS build-serve
+ARG RUNTIME=cpu
+# What onnxruntime it is to be stands in pyproject.toml, under the extra of that name.
+RUN python -c "import sys, tomllib; \
+      extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
+      print(*extras[sys.argv[1]], sep='\n')" "$RUNTIME" > runtime.txt \
+    && pip install --group serve -r runtime.txt
+COPY README.md LICENSE ./
+COPY models models
+COPY converters converters
+COPY service service
+COPY relume relume
+RUN pip install --no-deps .
+
+FROM build AS build-convert
+COPY README.md LICENSE ./
+COPY models models
+COPY converters converters
+COPY service service
+COPY relume relume
+# hadolint ignore=DL3013  # this is not a package of an index, and pyproject.toml has its pins
+RUN pip install ".[cpu]"
+
+FROM python:3.12-slim AS convert
+COPY --from=build-convert /opt/relume /opt/relume
+# torch asks for the user's name, which a bare number does not have
+ENV PATH=/opt/relume/bin:$PATH PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1 \
+    HOME=/tmp LOGNAME=relume
+USER 10001:10001
+WORKDIR /artifacts
+ENTRYPOINT ["relume", "convert"]
+
+FROM python:3.12-slim AS serve
+COPY --from=build-serve /opt/relume /opt/relume
+# Inside a container the loopback address reaches nobody. The driver's part of CUDA is mounted by
+# NVIDIA's container toolkit, and only the parts that are named.
+ENV PATH=/opt/relume/bin:$PATH PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1 \
+    CLASSIFY_HOST=0.0.0.0 CLASSIFY_MODEL=/artifacts \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python", "-c", "\
+import http.client, os, sys; \
+service = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('CLASSIFY_PORT') or 8000), timeout=2); \
+service.request('GET', '/readyz'); \
+sys.exit(service.getresponse().status != 200)"]
+ENTRYPOINT ["python", "-m", "service"]

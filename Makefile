@@ -1,0 +1,80 @@
+# Everything here sets up what it needs in .venv first; all it wants is make and Python 3.11 or newer.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint proof format clean
+
+VENV := .venv
+PORT ?= 8000
+ARGS ?=
+
+# onnxruntime comes for the CPU or for CUDA, never both: the two overwrite each other's files.
+ifndef EXTRA
+EXTRA := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+endif
+OTHER := $(if $(filter gpu,$(EXTRA)),cpu,gpu)
+OTHER_RUNTIME := $(if $(filter gpu,$(EXTRA)),onnxruntime,onnxruntime-gpu)
+
+CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+RUN := $(VENV)/run-$(EXTRA)
+DEV := $(VENV)/dev-$(EXTRA)
+
+help:
+	@echo "make demo   convert the example network, serve it, classify the example pictures"
+	@echo "make test   run the tests; ARGS='-k name' chooses"
+	@echo "make proof  run the long tests"
+	@echo "make lint   check style and types"
+	@echo "make format lay the code out"
+	@echo "make clean  remove $(VENV) and what tools left behind"
+	@echo
+	@echo "variables: PYTHON=python3.12  EXTRA=cpu|gpu (here: $(EXTRA))  PORT=$(PORT)"
+
+demo: $(RUN)
+	@$(VENV)/bin/python examples/demo.py --port $(PORT) $(ARGS)
+
+test: $(DEV)
+	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+
+proof: $(DEV)
+	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+lint: $(DEV)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+format: $(DEV)
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/made:
+	@for python in $(CANDIDATES); do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "creating $(VENV) with $$python, $$($$python --version)"; \
+			$$python -m venv --clear $(VENV) && touch $@; \
+			exit; \
+		fi; \
+	done; \
+	echo "error: found no Python 3.11 or newer (tried: $(CANDIDATES)):" \
+		"install one, or say where it is: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+
+$(RUN): $(VENV)/made pyproject.toml
+	$(call install,$(EXTRA))
+
+$(DEV): $(VENV)/made pyproject.toml
+	$(call install,$(EXTRA)$(,)dev)
+	@touch $(RUN)
+
+, := ,
+define install
+@echo "installing relume [$(1)] into $(VENV); the first time this takes some minutes"
+@if [ -e $(VENV)/run-$(OTHER) ]; then \
+	$(VENV)/bin/python -m pip uninstall --yes $(OTHER_RUNTIME) && \
+	rm -f $(VENV)/run-$(OTHER) $(VENV)/dev-$(OTHER); \
+fi
+@$(VENV)/bin/python -m pip install --disable-pip-version-check --editable ".[$(1)]"
+@touch $@
+endef

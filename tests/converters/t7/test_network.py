@@ -1,0 +1,177 @@
+"""Torch7's memory, its nesting, and the account of a file's tensors."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from converters.t7 import T7Source
+from converters.t7.network import MAX_DEPTH
+from models.build import build
+from models.errors import FormatError, UnsupportedLayer, WeightMismatch
+from models.ops import infer
+from models.verify import run
+from tests.t7_writer import Module, Shared, Sizes, View, write
+
+X = np.array([[-1.0, 2.0, -3.0]], "f4")
+
+
+def sequential(*modules: Module) -> Module:
+    return Module("nn.Sequential", modules=list(modules))
+
+
+def table(*modules: Module) -> Module:
+    return Module("nn.ConcatTable", modules=list(modules))
+
+
+def linear(weight: Any, **fields: Any) -> Module:
+    return Module("nn.Linear", weight=weight, **fields)
+
+
+def source(tmp_path: Path, module: Module) -> T7Source:
+    return T7Source(write(tmp_path / "made.t7", module))
+
+
+def outputs(tmp_path: Path, module: Module, x: Any = X) -> list[Any]:
+    network = source(tmp_path, module).lower([x.shape], infer).network
+    return [one.tolist() for one in run(build(network), [x])]
+
+
+IN_PLACE = Module("nn.ReLU", inplace=True, threshold=0, val=0)
+IDENTITY = Module("nn.Identity")
+
+
+def test_writing_in_one_branch_shows_in_the_other(tmp_path: Path) -> None:
+    """A branch that returns the input itself returns what a later branch made of it."""
+    assert outputs(tmp_path, table(IDENTITY, IN_PLACE)) == [[[0, 2, 0]], [[0, 2, 0]]]
+
+
+def test_a_branch_that_copied_first_keeps_its_copy(tmp_path: Path) -> None:
+    """Only who holds the tensor sees a later write."""
+    double = Module("nn.MulConstant", constant_scalar=2)
+    assert outputs(tmp_path, table(double, IN_PLACE)) == [[[-2, 4, -6]], [[0, 2, 0]]]
+
+
+def test_writing_through_a_view_shows_in_the_viewed(tmp_path: Path) -> None:
+    """View shares its input's memory, so a write to the view is a write to the input."""
+    viewed = sequential(Module("nn.View", size=Sizes(3, 1)), IN_PLACE)
+    assert outputs(tmp_path, table(IDENTITY, viewed)) == [[[0, 2, 0]], [[0], [2], [0]]]
+
+
+def test_an_in_place_sum_meets_itself(tmp_path: Path) -> None:
+    """A sum written into its first operand adds the sum so far where that operand comes again."""
+    network = sequential(table(IDENTITY, Module("nn.MulConstant", constant_scalar=1), IDENTITY))
+    network.fields["modules"].append(Module("nn.CAddTable", inplace=True))
+    assert outputs(tmp_path, network) == [[[-4, 8, -12]]]  # (x + x) + (x + x)
+
+
+def test_a_layer_used_twice_is_one_set_of_weights(tmp_path: Path) -> None:
+    """One module object in two places gives tied tensors, counted once."""
+    layer = linear(np.eye(3, dtype="f4"), bias=np.ones(3, "f4"))
+    network = source(tmp_path, sequential(layer, layer)).lower([X.shape], infer).network
+    assert network.graph.ties == (("1.weight", "0.weight"), ("1.bias", "0.bias"))
+    assert network.parameters == 12
+    built = build(network)
+    assert built.get_submodule("0").weight is built.get_submodule("1").weight
+
+
+def test_two_views_of_the_same_numbers_are_tied(tmp_path: Path) -> None:
+    """Sharing is told by memory, not by object: Torch7's `share` makes two tensors of one storage."""
+    storage = Shared(np.arange(18, dtype="f4"))
+    views = [View(storage, (3, 3), (3, 1), offset) for offset in (0, 0, 9)]
+    network = source(tmp_path, sequential(*map(linear, views))).lower([X.shape], infer).network
+    assert network.graph.ties == (("1.weight", "0.weight"),)
+    assert network.parameters == 18
+
+
+def test_unknown_classes_are_listed_at_once(tmp_path: Path) -> None:
+    """All layers without a rule are in one error, with their paths, also where nothing ran."""
+    network = sequential(Module("nn.Mystery"), table(IDENTITY, sequential(Module("my.Other"))))
+    message = r"2 layers cannot be converted exactly: 0: nn\.Mystery; 1\.1\.0: my\.Other"
+    with pytest.raises(UnsupportedLayer, match=message):
+        source(tmp_path, network).check(infer)
+    with pytest.raises(UnsupportedLayer, match=message):
+        source(tmp_path, network).lower([X.shape], infer)
+
+
+def test_a_tensor_that_no_rule_used_is_an_error(tmp_path: Path) -> None:
+    """Weights are never dropped in silence; gradients and buffers are."""
+    module = linear(np.eye(3, dtype="f4"), gradWeight=np.ones((3, 3), "f4"), extra=np.ones(2, "f4"))
+    with pytest.raises(
+        WeightMismatch, match=r"made\.t7: tensors do not match: unexpected: 0\.extra"
+    ):
+        source(tmp_path, sequential(module)).lower([X.shape], infer)
+
+
+def test_misshapen_tensors_are_listed_at_once(tmp_path: Path) -> None:
+    """Every tensor that does not fit its layer is in one error."""
+    first = linear(np.eye(3, dtype="f4"), bias=np.ones(2, "f4"))
+    second = linear(np.eye(3, dtype="f4"), bias=np.ones(5, "f4"))
+    message = r"0\.bias is \(2,\), expected \(3,\), 1\.bias is \(5,\), expected \(3,\)"
+    with pytest.raises(WeightMismatch, match=message):
+        source(tmp_path, sequential(first, second)).lower([X.shape], infer)
+
+
+def test_half_and_double_weights_become_float32(tmp_path: Path) -> None:
+    """Weights of other precisions are widened or rounded to the float32 that networks run in."""
+    network = (
+        source(tmp_path, sequential(linear(np.eye(3, dtype="f2")), linear(np.eye(3, dtype="f8"))))
+        .lower([X.shape], infer)
+        .network
+    )
+    assert {array.dtype.name for array in network.tensors.values()} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        ({1: IDENTITY, 3: IDENTITY}, "found modules = '2 entries', expected 1 to 2 without a gap"),
+        ([1.0], r"found modules\[1\] = 1.0, expected a module"),
+        ("none", "found modules = 'none', expected a table of modules"),
+    ],
+)
+def test_broken_containers_are_named(tmp_path: Path, modules: Any, message: str) -> None:
+    """A hole in a container, or something that is no module, is an error and not a shorter network."""
+    with pytest.raises(FormatError, match=message):
+        source(tmp_path, Module("nn.Sequential", modules=modules)).lower([X.shape], infer)
+
+
+def test_endless_nesting_is_refused(tmp_path: Path) -> None:
+    """A module that contains itself ends in one line."""
+    network = Module("nn.Sequential", modules=[])
+    network.fields["modules"].append(network)
+    with pytest.raises(UnsupportedLayer, match=f"modules nested more than {MAX_DEPTH} deep"):
+        source(tmp_path, network).lower([X.shape], infer)
+
+
+def test_exponential_sharing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few modules can be reached on more paths than any network has operations."""
+    monkeypatch.setattr("converters.lowering.MAX_NODES", 500)
+    network = Module("nn.MulConstant", constant_scalar=1)
+    for _ in range(60):
+        network = sequential(network, network)
+    with pytest.raises(UnsupportedLayer, match="unfolds into more than 500 operations"):
+        source(tmp_path, network).lower([X.shape], infer)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            {"model": IDENTITY, "epoch": 3.0},
+            "found a table with the keys model, epoch, expected a module",
+        ),
+        ({}, "found an empty table, expected a module"),
+        (2.0, "found a float, expected a module"),
+    ],
+)
+def test_a_file_without_a_module_is_refused(tmp_path: Path, value: Any, message: str) -> None:
+    """What is not a module is named as what it is."""
+    with pytest.raises(FormatError, match=message):
+        T7Source(write(tmp_path / "made.t7", value))
+
+
+def test_an_input_may_be_the_output(tmp_path: Path) -> None:
+    """A network that does nothing still has a node to give out."""
+    assert outputs(tmp_path, IDENTITY) == [X.tolist()]

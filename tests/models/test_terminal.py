@@ -1,0 +1,123 @@
+"""Tests of models/terminal.py."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from models.errors import ImageError
+from models.terminal import reports_errors, step
+from tests.oracles import ROOT
+
+
+def failing(error: BaseException) -> int:
+    @reports_errors
+    def main() -> int:
+        raise error
+
+    return main()
+
+
+@pytest.mark.parametrize("status", [0, 1, 3])
+def test_the_status_of_main_passes_through(status: int) -> None:
+    """What `main` returns is what the wrapped one returns."""
+    assert reports_errors(lambda: status)() == status
+
+
+def test_arguments_pass_through() -> None:
+    """The wrapped `main` takes the arguments of the original, and keeps its name."""
+
+    @reports_errors
+    def main(first: int, *, second: int) -> int:
+        return first - second
+
+    assert main(5, second=3) == 2
+    assert main.__name__ == "main"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ImageError("found no bytes"), "error: found no bytes\n"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "irv2.t7"),
+            "error: irv2.t7: No such file or directory\n",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device\n"),
+        (OSError("address in use"), "error: address in use\n"),
+    ],
+    ids=["ours", "system's, of a file", "system's, of no file", "text alone"],
+)
+def test_an_expected_error_is_one_line_and_status_1(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Our errors and the system's reach the user as one line on stderr."""
+    assert failing(error) == 1
+    assert capsys.readouterr() == ("", line)
+
+
+def test_an_interrupt_is_one_line_and_status_130(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C shows no traceback, and gives the status that shells give it."""
+    assert failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr() == ("", "interrupted\n")
+
+
+def test_a_bug_stays_a_traceback() -> None:
+    """What nobody expects is not dressed up as a user's mistake."""
+    with pytest.raises(ZeroDivisionError, match="bug"):
+        failing(ZeroDivisionError("bug"))
+
+
+def test_a_reader_that_went_away_is_no_error() -> None:
+    """`relume ... | head` ends in silence with status 141, also while Python flushes at exit."""
+    program = (
+        "import sys\n"
+        "from models.terminal import reports_errors\n"
+        "@reports_errors\n"
+        "def main():\n"
+        "    for _ in range(100_000):\n"
+        "        print('a line')\n"
+        "    return 0\n"
+        "sys.exit(main())\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_a_step_says_what_and_how_long(capsys: pytest.CaptureFixture[str]) -> None:
+    """Progress goes to stderr, one line a step, with the seconds it took."""
+    with step("reading irv2.t7"):
+        pass
+    assert capsys.readouterr() == ("", "  reading irv2.t7 ... 0.0 s\n")
+
+
+def test_a_step_on_a_terminal_says_what_before_it_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who watches a terminal reads what is being done while it is done."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with step("reading irv2.t7"):
+        assert capsys.readouterr().err == "  reading irv2.t7 ..."
+    assert capsys.readouterr().err == " 0.0 s\n"
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_a_step_that_fails_claims_no_time(
+    on_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error passes through, and begins on a line of its own."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: on_terminal)
+    with pytest.raises(ImageError, match="damaged"), step("reading"):
+        raise ImageError("damaged")
+    assert capsys.readouterr().err == ("  reading ...\n" if on_terminal else "")

@@ -1,0 +1,167 @@
+"""Starting and ending: one line for each thing that can be wrong, and a clean end."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from models import session
+from service.__main__ import main
+from tests.service.conftest import encoded, plain
+from tests.tiny_onnx import Tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+START_S = 30  # imports on a slow disk
+
+
+@pytest.fixture(autouse=True)
+def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test an environment without settings, and its signal handlers back."""
+    for key in ("MODEL", "DEVICE", "HOST", "PORT"):
+        monkeypatch.delenv(f"CLASSIFY_{key}", raising=False)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@contextmanager
+def running(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """Start the service as users do, and give its process, its address and what it said."""
+    command = [sys.executable, "-m", "service", "--port", "0", "--device", "cpu", *flags]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = []
+            assert process.stderr is not None
+            for line in process.stderr:
+                said.append(line.rstrip())
+                if line.startswith("listening on "):
+                    yield process, line.split()[-1], said
+                    break
+            else:
+                pytest.fail(f"the service did not start: {said}")
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_it_serves_until_it_is_told_to_stop(tiny_model: Path, end: signal.Signals) -> None:
+    """It says what serves and where, answers, and ends with 0 on both signals."""
+    with running("--model", str(tiny_model)) as (process, address, said):
+        assert said[0] == "model: tiny"
+        assert said[1] == "device: cpu: asked for"
+        assert re.fullmatch(r"listening on http://127\.0\.0\.1:\d+", said[2])
+        assert httpx.get(f"{address}/readyz").status_code == 200
+        response = httpx.post(f"{address}/classify", files={"img": encoded(plain("blue"))})
+        assert response.json()["predictions"][0]["label"] == "blue"
+        process.send_signal(end)
+        assert process.wait(timeout=START_S) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == "stopped\n"
+
+
+def test_the_environment_serves_a_folder(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without flags the variables decide; a folder with one artifact is enough."""
+    monkeypatch.setenv("CLASSIFY_MODEL", str(tiny_model.parent))
+    monkeypatch.setenv("CLASSIFY_HOST", "::1")
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        monkeypatch.setenv("CLASSIFY_HOST", "localhost")
+    with running() as (_, address, _):
+        assert httpx.get(f"{address}/healthz").json() == {"status": "alive"}
+
+
+def fails(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    """Run a service that cannot start; return the one line that it says."""
+    assert main(list(flags)) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    return err[len("error: ") : -1]
+
+
+def test_a_missing_model_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The path is named."""
+    path = tmp_path / "gone.onnx"
+    assert fails(capsys, "--model", str(path)) == f"{path}: no such file"
+
+
+def test_a_damaged_model_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """So is what onnxruntime thinks of it, without its stack."""
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(Tiny().bytes()[:-10])
+    assert "can load: " in fails(capsys, "--model", str(path), "--device", "cpu")
+
+
+def test_a_model_without_image_input_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What the warm-up notices ends the start like everything else."""
+    path = Tiny(outputs=3).write(tmp_path / "odd.onnx")
+    message = fails(capsys, "--model", str(path), "--device", "cpu")
+    assert message.startswith(f"{path}: found an output of shape (1, 3)")
+
+
+def test_a_wrong_setting_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong value stops the start and is named."""
+    monkeypatch.setenv("CLASSIFY_QUEUE", "many")
+    assert fails(capsys) == "CLASSIFY_QUEUE: found 'many', expected a whole number from 1"
+
+
+def test_a_flag_goes_before_its_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was typed now wins over what was set before, even over nonsense."""
+    monkeypatch.setenv("CLASSIFY_PORT", "nonsense")
+    monkeypatch.setenv("CLASSIFY_MODEL", "elsewhere")
+    path = tmp_path / "gone.onnx"
+    assert fails(capsys, "--port", "0", "--model", str(path)) == f"{path}: no such file"
+
+
+def test_cuda_without_gpu_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_model: Path
+) -> None:
+    """Who asks for the GPU is never served from the CPU."""
+    monkeypatch.setattr(session.runtime(), "get_available_providers", lambda: [session.CPU])
+    message = fails(capsys, "--model", str(tiny_model), "--device", "cuda")
+    assert message.startswith("CUDA was asked for, and onnxruntime ")
+
+
+def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str], tiny_model: Path) -> None:
+    """The address and what to set are named."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        flags = ["--model", str(tiny_model), "--device", "cpu", "--port", str(port)]
+        message = fails(capsys, *flags)
+    assert message == f"127.0.0.1:{port}: Address already in use: set --port"
+
+
+def test_an_unknown_host_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_model: Path
+) -> None:
+    """So is a host that this machine does not know."""
+
+    def create_server(*arguments: object, **options: object) -> socket.socket:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    flags = ["--model", str(tiny_model), "--device", "cpu", "--host", "nowhere.invalid"]
+    assert fails(capsys, *flags) == "nowhere.invalid: Name or service not known: set --host"
+
+
+def test_a_wrong_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags that cannot be are answered as every command does: usage, and 2."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["--port", "nonsense"])
+    assert "argument --port: invalid int value" in capsys.readouterr().err

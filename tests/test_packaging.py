@@ -1,0 +1,15 @@
+"""What the package says of itself agrees with itself."""
+
+import tomllib
+from pathlib import Path
+
+PYPROJECT = tomllib.loads(
+    (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+)
+
+
+def test_the_serving_image_installs_what_the_package_asks_for() -> None:
+    """The group `serve` repeats lines of the dependencies, unchanged, and has no torch."""
+    serve = PYPROJECT["dependency-groups"]["serve"]
+    assert set(serve) <= set(PYPROJECT["project"]["dependencies"])
+    assert not [line for line in serve if line.startswith("torch")]
