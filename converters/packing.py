@@ -5,7 +5,7 @@ import hashlib
 import lzma
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -15,7 +15,10 @@ from models.errors import FormatError
 MAX_UNPACKED = 1 << 36  # 64 GiB: no checkpoint of the time comes near, a packed bomb does
 CHUNK = 1 << 20
 
-_MAGIC = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open}
+_MAGIC: dict[bytes, Callable[[Path], lzma.LZMAFile | gzip.GzipFile]] = {
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+    b"\x1f\x8b": gzip.GzipFile,
+}
 _ENDINGS = (".xz", ".gz", ".t7", ".pth.tar", ".pth", ".pt", ".safetensors", ".onnx")
 
 
@@ -33,13 +36,13 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield path
         return
     with tempfile.NamedTemporaryFile(prefix="relume-", suffix=path.stem) as target:
-        with opener(path, "rb") as packed:
+        with opener(path) as packed:
             _unpack(path, packed, target)
         target.flush()
         yield Path(target.name)
 
 
-def _unpack(path: Path, packed: IO[bytes], target: IO[bytes]) -> None:
+def _unpack(path: Path, packed: lzma.LZMAFile | gzip.GzipFile, target: IO[bytes]) -> None:
     written = 0
     try:
         while chunk := packed.read(CHUNK):
@@ -68,7 +71,7 @@ def sha256(path: Path) -> str:
 
 
 def base_name(path: Path) -> str:
-    """Return what an artifact made of this file is called: its name without the endings of the trade."""
+    """Return what an artifact of this file is called: its name without the endings of the trade."""
     name = path.name
     while ending := next(
         (one for one in (*_ENDINGS, "-0000.params") if name.endswith(one) and name != one), None

@@ -190,7 +190,8 @@ def _by_structure(source: Source) -> Resolved:
             return found
     raise SpecError(
         "how images enter this network is not in the file, and its structure is not a known one: "
-        f"--input PRESET says it, with {', '.join(PRESETS)}; or --input none with --input-shape{reason}"
+        f"--input PRESET says it, with {', '.join(PRESETS)}; "
+        f"or --input none with --input-shape{reason}"
     )
 
 
@@ -228,8 +229,8 @@ def _check_classifier(lowered: Lowered) -> None:
     if not lowered.network.graph.dynamic or _classes(lowered.shapes) == 0:
         shapes = " and ".join("x".join(map(str, shape)) for shape in lowered.shapes)
         raise SpecError(
-            f"an image classifier gives batch x classes, this network gives {shapes} for a batch of {BATCH}: "
-            "--input none --input-shape converts it as it is"
+            f"an image classifier gives batch x classes, this network gives {shapes} "
+            f"for a batch of {BATCH}: --input none --input-shape converts it as it is"
         )
 
 

@@ -59,7 +59,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"  parameters  {found['parameters']:,} in {found['parameter_tensors']:,} tensors"
         f" ({', '.join(found['parameter_types'])})",
         f"  statistics  {found['statistics']:,} numbers of batch normalisation",
-        f"  left out    {found['state_tensors']:,} tensors of gradients, outputs and scratch memory",
+        f"  left out    {found['state_tensors']:,} tensors of gradients, outputs, scratch memory",
     ]
     if found["without_rule"]:
         lines.append(f"  no rule     {', '.join(found['without_rule'])}")

@@ -1,8 +1,8 @@
 """The artifact for people who go on in PyTorch: spec, graph, report and tensors in one file.
 
-`.pt` is a dictionary of JSON texts and a `state_dict`, loadable with `weights_only=True` and without
-any class of ours; `.safetensors` holds the same, its texts in the metadata. docs/artifact.md says
-what is promised.
+`.pt` is a dictionary of JSON texts and a `state_dict`, loadable with `weights_only=True` and
+without any class of ours; `.safetensors` holds the same, its texts in the metadata. docs/formats.md
+says what is promised.
 """
 
 import zipfile
@@ -145,7 +145,8 @@ def _checkpoint(path: Path, texts: dict[str, Any], tensors: dict[str, Array]) ->
 def _check_schema(path: Path, schema: Any) -> None:
     if schema != SCHEMA:
         raise ArtifactError(
-            f"{path}: artifact schema {schema!r}, this relume reads {SCHEMA}: use the relume that wrote it"
+            f"{path}: artifact schema {schema!r}, this relume reads {SCHEMA}: "
+            "use the relume that wrote it"
         )
 
 

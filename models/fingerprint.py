@@ -17,7 +17,7 @@ _HEADS = {"Linear": "out_features", "Conv2d": "out_channels"}
 
 
 def canonical_order(graph: Graph) -> list[Node]:
-    """Return the nodes depth first from the outputs, inputs left to right, each after its inputs."""
+    """Return the nodes depth first from the outputs, inputs left to right, each after those."""
     nodes = {node.name: node for node in graph.nodes}
     order: list[Node] = []
     placed = {given.name for given in graph.inputs}

@@ -1,4 +1,4 @@
-"""The middle form: a network as a list of constructor calls in torch.nn's words, and its tensors."""
+"""The middle form: a network as constructor calls in torch.nn's words, and its tensors."""
 
 import json
 from collections.abc import Mapping

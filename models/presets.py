@@ -15,7 +15,7 @@ PRESETS: dict[str, InputSpec] = {
         resize_mode="shorter",
         resample="torch7-bicubic",
         crop=(299, 299),
-        crop_origin="ceil",  # 328 - 299 is odd: Lua starts at ceil(14.5) = 15, Python's round gives 14
+        crop_origin="ceil",  # 328 - 299 is odd: Lua starts at 15, Python's round(14.5) is 14
         order="RGB",
         scale=1 / 255,
         mean=IMAGENET_MEAN,

@@ -14,7 +14,7 @@ class Measured:
         inputs: Shapes of the inputs that were fed.
         noise: Largest difference of the module's own float32 runs.
         max_abs: Largest difference of the artifact in onnxruntime; None without an ONNX file.
-        bound: What `max_abs` must not exceed: twice the noise, or a few float32 steps of the output.
+        bound: What `max_abs` must not exceed: twice the noise, or some float32 steps of the output.
         top5_equal: Whether the five largest outputs are the same; None unless there are classes.
     """
 

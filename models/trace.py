@@ -1,4 +1,4 @@
-"""A module -> the middle form: the inverse of `build`, and how architecture classes are compared."""
+"""A module -> the middle form: the inverse of `build`; how architecture classes are compared."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -64,8 +64,8 @@ class _Reader:
             self._add(node, node.name, op, inputs, attrs)
         else:
             raise ArtifactError(
-                f"{node.name}: {node.op} {node.target} has no word in graphs: write it with the layers "
-                "of models/ops.py, +, a constant factor, torch.cat and torch.flatten"
+                f"{node.name}: {node.op} {node.target} has no word in graphs: write it with the "
+                "layers of models/ops.py, +, a constant factor, torch.cat and torch.flatten"
             )
 
     def _layer(self, node: fx.Node) -> None:

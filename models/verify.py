@@ -1,11 +1,11 @@
 """The proof that comes with every conversion.
 
-The reference is the module itself in float64, where rounding is a billion times smaller. How far its
-own float32 runs are from that is this network's noise: what any correct float32 program may differ
-by. One run may be lucky, so the noise is the largest of several: every batch, each by torch's two own
-code paths (oneDNN and without). The artifact may differ by twice as much, because it rounds in yet
-another order. Where the noise happens to be tiny (a single layer) a few float32 steps of the output's
-scale are allowed.
+The reference is the module itself in float64, where rounding is a billion times smaller. How far
+its own float32 runs are from that is this network's noise: what any correct float32 program may
+differ by. One run may be lucky, so the noise is the largest of several: every batch, each by
+torch's two own code paths (oneDNN and without). The artifact may differ by twice as much, because
+it rounds in yet another order. Where the noise happens to be tiny (a single layer) a few float32
+steps of the output's scale are allowed.
 """
 
 import copy
@@ -127,7 +127,7 @@ def _largest(ours: Sequence[Array], reference: Sequence[Array]) -> float:
 
 
 def _top5_equal(reference: Sequence[Array], ours: Sequence[Array], bound: float) -> bool | None:
-    """Tell whether both rank the same five first; classes closer than rounding may change places."""
+    """Tell whether both rank the same five first; classes within rounding may change places."""
     if len(reference) != 1 or reference[0].ndim != 2 or reference[0].shape[1] < TOP:
         return None
     exact = reference[0]

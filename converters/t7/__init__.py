@@ -48,7 +48,7 @@ class T7Source:
         return sorted(name for name in self.classes if name not in layer)
 
     def tensors(self) -> tuple[list[Tensor], list[Tensor], int]:
-        """Return the learned tensors and the running statistics, each once, and how many are left out."""
+        """Return the learned tensors, the running statistics, and how many others are left out."""
         learned: dict[tuple[object, ...], Tensor] = {}
         statistics: dict[tuple[object, ...], Tensor] = {}
         state = 0

@@ -36,7 +36,7 @@ def concat_table(run: Run, module: Module, x: Tree) -> Tree:
 def concat(run: Run, module: Module, x: Tree) -> Tree:
     """Outputs of all modules joined along `dimension`, which counts from 1 and includes the batch.
 
-    They are copied once all have run (`nn/Concat.lua`), so what a later module writes in place shows.
+    They are copied once all have run (`nn/Concat.lua`), so what a later one writes in place shows.
     """
     parts = [run.tensor(module, run.forward(child, x)) for child in module.children()]
     return _joined(run, module, f"{module.name}.join", parts, module.integer("dimension") - 1)
@@ -73,8 +73,8 @@ def depth_concat(run: Run, module: Module, x: Tree) -> Tree:
 def cadd_table(run: Run, module: Module, x: Tree) -> Tree:
     """Sum of a table, left to right.
 
-    With `inplace` the sum is written into the first operand (`nn/CAddTable.lua`: `output:set`), so an
-    operand that is the same tensor as the first adds the sum so far, and others see the sum too.
+    With `inplace` the sum is written into the first operand (`nn/CAddTable.lua`: `output:set`), so
+    an operand that is the same tensor as the first adds the sum so far, and others see it too.
     """
     first, *others = run.table(module, x)
     if not module.flag("inplace"):
@@ -91,8 +91,8 @@ def cadd_table(run: Run, module: Module, x: Tree) -> Tree:
 def join_table(run: Run, module: Module, x: Tree) -> Tree:
     """Tensors one after the other; `dimension` counts from 1, or from the end if negative.
 
-    With `nInputDims` the dimension is meant without the batch: it moves by one when the first tensor
-    has one dimension more (`nn/JoinTable.lua`, `_getPositiveDimension`).
+    With `nInputDims` the dimension is meant without the batch: it moves by one when the first
+    tensor has one dimension more (`nn/JoinTable.lua`, `_getPositiveDimension`).
     """
     parts = run.table(module, x)
     rank = len(parts[0].shape)
@@ -125,8 +125,9 @@ def identity(run: Run, module: Module, x: Tree) -> Tree:
 def view(run: Run, module: Module, x: Tree) -> Tree:
     """The same memory in another shape, with the batch dimension kept where there is one.
 
-    `numInputDims` says how many dimensions one sample has; what is before them is the batch. Without
-    it, elements left over make the batch, and a batch of one disappears (`nn/View.lua`, `batchsize`).
+    `numInputDims` says how many dimensions one sample has; what is before them is the batch.
+    Without it, elements left over make the batch, and a batch of one disappears (`nn/View.lua`,
+    `batchsize`).
     """
     given = run.tensor(module, x)
     size = module.sizes("size")
@@ -172,7 +173,7 @@ def _reshaped(run: Run, module: Module, given: Handle, shape: Shape) -> Handle:
 
 @layer("nn.Padding")
 def padding(run: Run, module: Module, x: Tree) -> Tree:
-    """`|pad|` times `value` along `dim`: before position `index`, or, if `pad` > 0, that from the end.
+    """`|pad|` times `value` along `dim` before `index`, which counts from the end if `pad` > 0.
 
     `nInputDim` is the rank without a batch: any other rank moves `dim` by one (`nn/Padding.lua`).
     """
@@ -243,8 +244,8 @@ def spatial_convolution(run: Run, module: Module, x: Tree) -> Tree:
     """Convolution.
 
     Old files have one `padding` for both sides, or no padding fields at all, and a weight of two
-    dimensions (`nn/SpatialConvolution.lua`, `backCompatibility`). Only cudnn has `groups`; those who
-    wanted no bias set it to nil (`noBias`).
+    dimensions (`nn/SpatialConvolution.lua`, `backCompatibility`). Only cudnn has `groups`; those
+    who wanted no bias set it to nil (`noBias`).
     """
     planes = module.integer("nOutputPlane"), module.integer("nInputPlane")
     kernel_size, groups = _pair(module, "k"), module.integer("groups", 1)
@@ -337,7 +338,8 @@ def spatial_full_convolution(run: Run, module: Module, x: Tree) -> Tree:
 def batch_normalization(run: Run, module: Module, x: Tree) -> Tree:
     """Batch normalisation by the running statistics.
 
-    A sample without a batch dimension gets one and keeps it (`nn/BatchNormalization.lua`, `makeBatch`).
+    A sample without a batch dimension gets one and keeps it (`nn/BatchNormalization.lua`,
+    `makeBatch`).
     """
     given = run.tensor(module, x)
     rank, op = (4, "BatchNorm2d") if "Spatial" in module.source.class_name else (2, "BatchNorm1d")
@@ -395,7 +397,7 @@ def _spatial(
     tensors: dict[str, Array] | None = None,
     **attrs: Any,
 ) -> Handle:
-    """Apply a layer of images, which Torch7 gives one image (rank 3) as well as a batch (rank 4)."""
+    """Apply a layer of images, which takes one image (rank 3) as well as a batch (rank 4)."""
     given = run.tensor(module, x)
     value = run.read(given)
     if len(given.shape) not in (3, 4):
@@ -454,8 +456,9 @@ def spatial_max_unpooling(run: Run, module: Module, x: Tree) -> Tree:
 def spatial_average_pooling(run: Run, module: Module, x: Tree) -> Tree:
     """Average pooling.
 
-    A file from before March 2015 has no `divide`, and nn then gives the sum. One without `ceil_mode`
-    has no padding, whatever its fields say (`nn/SpatialAveragePooling.lua`, `backwardCompatible`).
+    A file from before March 2015 has no `divide`, and nn then gives the sum. One without
+    `ceil_mode` has no padding, whatever its fields say (`nn/SpatialAveragePooling.lua`,
+    `backwardCompatible`).
     """
     old = not module.has("ceil_mode")
     kernel_size = _pair(module, "k")
@@ -513,8 +516,8 @@ def _pooled(run: Run, module: Module, given: Handle, op: str, **window: Any) -> 
     """Pool, with as many windows as Torch7 makes.
 
     With `ceil_mode` a window may begin behind the image. Where there is padding, nn drops it
-    (`THNN/SpatialDilatedMaxPooling.c`), as torch.nn does; ONNX does not, but then rounding down says
-    the same. Otherwise the window stays (`cudnn/Pooling.lua`), computed from nothing: refused.
+    (`THNN/SpatialDilatedMaxPooling.c`), as torch.nn does; ONNX does not, but then rounding down
+    says the same. Otherwise the window stays (`cudnn/Pooling.lua`), computed from nothing: refused.
     """
     drops = module.source.class_name.startswith("nn.") and any(window["padding"])
     if window["ceil_mode"]:
@@ -560,7 +563,7 @@ def spatial_cross_map_lrn(run: Run, module: Module, x: Tree) -> Tree:
 
 
 def _pointwise(run: Run, module: Module, x: Tree, op: str, **attrs: Any) -> Handle:
-    """Apply a function to each element; with `inplace` the input itself changes, for all who hold it."""
+    """Apply a function to each element; `inplace` changes the input itself, for all who hold it."""
     given = run.tensor(module, x)
     value = run.net.add(module.name, op, run.read(given), **attrs)
     return run.write(given, value) if module.flag("inplace") else run.fresh(value)
@@ -663,7 +666,7 @@ def cudnn_log_soft_max(run: Run, module: Module, x: Tree) -> Tree:
 
 
 def _normalised(run: Run, module: Module, x: Tree, op: str) -> Handle:
-    """Classes are the first dimension of rank 1 and 3, the second of 2 and 4 (`THNN/LogSoftMax.c`)."""
+    """Normalise over the first dimension of rank 1 or 3, the second of 2 or 4 (THNN/SoftMax.c)."""
     given = run.tensor(module, x)
     rank = len(given.shape)
     if rank > 4:

@@ -19,7 +19,16 @@ MAX_DEPTH = 200  # containers inside containers; Inception-ResNet-v2 has 8
 # Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the
 # class: gradients, outputs, and the scratch memory of the layers (each named in nn/<class>.lua).
 STATE_FIELDS = frozenset(
-    ["output", "gradInput", "gradWeight", "gradBias", "finput", "fgradInput", "_input", "_gradOutput", "_type", "buffer", "addBuffer", "ones", "indices", "noise", "save_mean", "save_std", "scale", "scaleT", "gradWeightBuf", "gradWeightBuf2", "batchSize", "batchsize", "outputSize", "size", "iSize", "input_offset", "output_offset", "weight_offset", "bias_offset", "bufferIn", "bufferOut", "columns", "zeroScalar", "norm", "normp", "_output"]
+    {
+        # nn.Module and its containers
+        *("output", "gradInput", "gradWeight", "gradBias", "_type", "outputSize", "size"),
+        # convolutions, cudnn's descriptors
+        *("finput", "fgradInput", "_input", "_gradOutput", "columns", "ones", "zeroScalar"),
+        *("iSize", "input_offset", "output_offset", "weight_offset", "bias_offset"),
+        # Linear, BatchNormalization, Dropout, pooling, PReLU, SpatialCrossMapLRN, Reshape
+        *("addBuffer", "save_mean", "save_std", "scaleT", "noise", "indices", "gradWeightBuf"),
+        *("gradWeightBuf2", "scale", "batchsize"),
+    }
 )
 
 
@@ -41,7 +50,7 @@ Tree = Handle | tuple["Tree", ...]  # what a module takes and gives: a tensor, o
 
 
 class Module:
-    """A module of the file with its place in the network; fields are read with their type checked."""
+    """A module of the file and its place in the network; fields are read with types checked."""
 
     def __init__(self, source: TorchObject, path: str, run: "Run") -> None:
         self.source = source
@@ -102,7 +111,7 @@ class Module:
         return float32(value.array())
 
     def optional(self, field: str) -> Array | None:
-        """Return a field that is a tensor; None where it is absent or empty, as a missing bias is."""
+        """Return a field that is a tensor; None where it is absent or empty, as no bias is."""
         value = self.source.fields.get(field)
         if value is None or (isinstance(value, Tensor) and value.size == 0):
             return None

@@ -67,7 +67,7 @@ class LuaTable(dict[Any, Any]):
 
     def array(self) -> list[Any]:
         """Return the values at 1, 2, ... up to the first gap: what Lua's `ipairs` visits."""
-        values = []
+        values: list[Any] = []
         while (value := self.get(len(values) + 1)) is not None:
             values.append(value)
         return values
@@ -239,7 +239,6 @@ class _Reader:
         # should cost less than reading its bytes does. Hence local names, and plain pairs inline.
         data, objects = self.file.data, self.objects
         int32, double = struct.Struct("<i").unpack_from, struct.Struct("<d").unpack_from
-        int32_pair = struct.Struct("<ii").unpack_from
         text = self._text
         stack: list[tuple[Any, int, Any]] = []  # (holder, pairs left, key): who waits for a value
         nothing = object()
@@ -345,7 +344,7 @@ class _Reader:
             self.texts[raw] = string
         return string
 
-    def _counted(self, what: str) -> str | bytes:
+    def _counted(self, what: str) -> str:
         (length,) = struct.unpack_from("<i", self.file.data, self.at)
         self.at += 4
         value = self._text(self.at, length)

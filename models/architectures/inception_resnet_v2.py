@@ -67,7 +67,8 @@ class Residual(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> the same
-        return self.relu(x + RESIDUAL_SCALE * self.projection(self.branches(x)))
+        total: Tensor = self.relu(x + RESIDUAL_SCALE * self.projection(self.branches(x)))
+        return total
 
 
 def _stem(w: Widths) -> nn.Sequential:
@@ -184,7 +185,7 @@ class InceptionResNetV2Torch(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as the Lua file does: normal by fan-out, BatchNorm 1 and 0, classifier bias 0."""
+        """Initialise as the Lua file does: normal by fan-out, BatchNorm 1 and 0, bias 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_out = math.prod(module.kernel_size) * module.out_channels
@@ -198,4 +199,5 @@ class InceptionResNetV2Torch(nn.Module):
         x = self.reduction_a(self.blocks_a(x))  # (N, 1152, 17, 17)
         x = self.reduction_b(self.blocks_b(x))  # (N, 2048, 8, 8)
         x = self.pool(self.blocks_c(x))  # (N, 2048, 1, 1)
-        return self.classifier(self.dropout(torch.flatten(x, 1)))  # (N, classes)
+        logits: Tensor = self.classifier(self.dropout(torch.flatten(x, 1)))  # (N, classes)
+        return logits

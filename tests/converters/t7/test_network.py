@@ -77,7 +77,7 @@ def test_a_layer_used_twice_is_one_set_of_weights(tmp_path: Path) -> None:
 
 
 def test_two_views_of_the_same_numbers_are_tied(tmp_path: Path) -> None:
-    """Sharing is told by memory, not by object: Torch7's `share` makes two tensors of one storage."""
+    """Sharing is told by memory, not by object: `share` makes two tensors of one storage."""
     storage = Shared(np.arange(18, dtype="f4"))
     views = [View(storage, (3, 3), (3, 1), offset) for offset in (0, 0, 9)]
     network = source(tmp_path, sequential(*map(linear, views))).lower([X.shape], infer).network
@@ -132,7 +132,7 @@ def test_half_and_double_weights_become_float32(tmp_path: Path) -> None:
     ],
 )
 def test_broken_containers_are_named(tmp_path: Path, modules: Any, message: str) -> None:
-    """A hole in a container, or something that is no module, is an error and not a shorter network."""
+    """A hole in a container, or what is no module, is an error and not a shorter network."""
     with pytest.raises(FormatError, match=message):
         source(tmp_path, Module("nn.Sequential", modules=modules)).lower([X.shape], infer)
 
