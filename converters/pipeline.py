@@ -93,6 +93,7 @@ def convert(path: Path, source_format: Format, options: Options) -> Outcome:
     """
     path = path.resolve()
     targets = _targets(path, options)
+    targets.refuse_existing(force=options.force)
     with step("reading"), unpacked(path) as plain:
         digest = sha256(plain)
         source = source_format.open(plain, path)
@@ -136,7 +137,6 @@ def export(path: Path, options: Options) -> Outcome:
 def _targets(path: Path, options: Options) -> Targets:
     folder = (options.out or path.parent).resolve()
     stem = folder / (options.name or base_name(path))
-    folder.mkdir(parents=True, exist_ok=True)
     return Targets(
         Path(f"{stem}.pt"),
         Path(f"{stem}.onnx") if options.onnx else None,
@@ -261,6 +261,8 @@ def _write(spec: ModelSpec, network: Network, targets: Targets) -> Report:
     with step("verifying against float64"):
         report = verify(module, network.graph, proto)
     checkpoint = Checkpoint(spec, network, report)
+    for target in filter(None, targets):
+        target.parent.mkdir(parents=True, exist_ok=True)
     with step("writing"), writing() as files:
         if targets.pt is not None:
             _write_pt(files, targets.pt, checkpoint)

@@ -1,12 +1,10 @@
 """A network in the middle form -> a module that runs."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import fx, nn
 
 from models.errors import ArtifactError, MisfitError, WeightMismatch
-from models.graph import Graph, Network, Node, float32
+from models.graph import Graph, Network, float32
 from models.ops import create, tensor_shapes
 
 
@@ -25,12 +23,18 @@ def build(network: Network) -> fx.GraphModule:
 
 
 def _wire(graph: Graph) -> fx.GraphModule:
+    graph.check("the network")
     root = nn.Module()
     wiring = fx.Graph()
     values = {given.name: wiring.placeholder(given.name) for given in graph.inputs}
     with torch.device("meta"):
         for node in graph.nodes:
-            _place(root, node.name, _created(node))
+            try:
+                _place(root, node.name, create(node.op, node.attrs))
+            except (MisfitError, KeyError) as error:
+                raise ArtifactError(
+                    f"node {node.name}: {error}: damaged, or written by a newer relume"
+                ) from error
             values[node.name] = wiring.call_module(
                 node.name, tuple(values[name] for name in node.inputs)
             )
@@ -39,21 +43,14 @@ def _wire(graph: Graph) -> fx.GraphModule:
     return fx.GraphModule(root, wiring, class_name="Network")
 
 
-def _created(node: Node) -> nn.Module:
-    try:
-        return create(node.op, node.attrs)
-    except MisfitError as error:
-        raise ArtifactError(
-            f"node {node.name}: {error}: damaged, or written by a newer relume"
-        ) from error
-
-
 def _place(root: nn.Module, path: str, layer: nn.Module) -> None:
     *folders, name = path.split(".")
     for folder in folders:
         if folder not in root._modules:
             root.add_module(folder, nn.Module())
         root = root.get_submodule(folder)
+    if name in root._modules or hasattr(fx.GraphModule, name):
+        raise KeyError(f"the name {name} is taken")
     root.add_module(name, layer)
 
 
@@ -88,7 +85,7 @@ def _check(
         return given.get(owners.get(name, name))
 
     missing = [name for name in wanted if of_owner(name) is None]
-    unexpected: Iterable[str] = given.keys() - wanted.keys()
+    unexpected = given.keys() - (wanted.keys() - owners.keys())
     misshapen = [
         f"{name} is {found}, expected {shape}"
         for name, shape in wanted.items()

@@ -53,7 +53,10 @@ def fingerprint(graph: Graph) -> str:
         lines.append([node.op, attrs, [numbers[source(name)] for name in node.inputs]])
         numbers[node.name] = index
     lines.append([numbers[source(name)] for name in graph.outputs])
-    shared = sorted((_place(name, numbers), _place(owner, numbers)) for name, owner in graph.ties)
+    groups: dict[str, list[str]] = {}  # which of them is the owner depends on the nodes' order
+    for name, owner in graph.ties:
+        groups.setdefault(owner, [owner]).append(name)
+    shared = sorted(sorted(_place(name, numbers) for name in group) for group in groups.values())
     return hashlib.sha256(json.dumps([lines, shared]).encode()).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """The middle form: a network as constructor calls in torch.nn's words, and its tensors."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -9,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import ArtifactError
+
+# `build` has fx write the names into Python source that it then runs: nothing else may be in them.
+_NAME = re.compile(r"[\w@-]+(\.[\w@-]+)*", re.ASCII)
 
 Shape = tuple[int, ...]
 Array = npt.NDArray[Any]
@@ -99,15 +103,22 @@ class Graph:
                 dynamic=bool(fields["dynamic"]),
                 ties=tuple((str(name), str(owner)) for name, owner in fields["ties"]),
             )
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ArtifactError(f"{where}: damaged graph: {error}") from error
         graph.check(where)
         return graph
 
     def check(self, where: str) -> None:
-        """Raise ArtifactError unless names are unique and every reference points backwards."""
-        known = {given.name for given in self.inputs}
+        """Raise ArtifactError unless names are plain and unique, and references point backwards."""
+        names = tuple(given.name for given in self.inputs)
+        if names != (wanted := numbered("input", len(names))):
+            raise ArtifactError(f"{where}: inputs {list(names)}, expected {list(wanted)}")
+        known = set(names)
         for node in self.nodes:
+            if not _NAME.fullmatch(node.name):
+                raise ArtifactError(
+                    f"{where}: node {node.name!r}, expected letters, digits, _, @, - and single dots"
+                )
             if missing := [source for source in node.inputs if source not in known]:
                 raise ArtifactError(
                     f"{where}: node {node.name} reads {', '.join(missing)}, not yet there"

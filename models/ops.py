@@ -195,6 +195,14 @@ OPS: dict[str, Op] = {
 }
 OP_NAMES = {op.module: name for name, op in OPS.items()}
 
+# Settings of torch.nn's modules that no attribute says, and the one value that graphs mean.
+_UNSAID = {
+    "padding_mode": "zeros",
+    "divisor_override": None,
+    "return_indices": False,
+    "track_running_stats": True,
+}
+
 # What torch.nn and torch raise for arguments or inputs that do not fit.
 _MISFITS = (
     ArithmeticError,
@@ -214,6 +222,8 @@ def create(op: str, attrs: Mapping[str, Any]) -> nn.Module:
     """
     if op not in OPS:
         raise MisfitError(f"there is no op {op}")
+    if unknown := attrs.keys() - OPS[op].attrs.keys():
+        raise MisfitError(f"{op} has no argument {', '.join(sorted(unknown))}")
     try:
         return OPS[op].module(**attrs)
     except _MISFITS as error:
@@ -221,12 +231,23 @@ def create(op: str, attrs: Mapping[str, Any]) -> nn.Module:
 
 
 def attrs_of(module: nn.Module) -> dict[str, Any]:
-    """Return a module's arguments in the one spelling that graphs use."""
-    spellings = OPS[OP_NAMES[type(module)]].attrs
-    return {
-        name: module.bias is not None if name == "bias" else _listed(spell(getattr(module, name)))
-        for name, spell in spellings.items()
-    }
+    """Return a module's arguments in the one spelling that graphs use.
+
+    Raises:
+        MisfitError: An argument is set to what graphs have no word for, such as `padding="same"`.
+    """
+    for name, meant in _UNSAID.items():
+        if (found := getattr(module, name, meant)) != meant:
+            raise MisfitError(f"{name}={found!r}, graphs can only say {meant!r}")
+    try:
+        return {
+            name: module.bias is not None
+            if name == "bias"
+            else _listed(spell(getattr(module, name)))
+            for name, spell in OPS[OP_NAMES[type(module)]].attrs.items()
+        }
+    except _MISFITS as error:
+        raise MisfitError(f"{module} has an argument that graphs cannot say: {error}") from error
 
 
 def _listed(value: Any) -> Any:
@@ -249,10 +270,11 @@ def infer(op: str, attrs: Mapping[str, Any], shapes: Sequence[Shape]) -> Inferre
     """
     with torch.device("meta"), torch.inference_mode():
         module = create(op, attrs).eval()
-        inputs = [
-            torch.empty(shape, dtype=kind) for shape, kind in zip(shapes, _kinds(op), strict=False)
-        ]
         try:
+            inputs = [
+                torch.empty(shape, dtype=kind)
+                for shape, kind in zip(shapes, _kinds(op), strict=False)
+            ]
             output = module(*inputs)
         except _MISFITS as error:
             raise MisfitError(_first_line(error)) from error

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from models.errors import ArtifactError
+from models.errors import ArtifactError, MisfitError
 from models.graph import Array, Graph, Input, Network, Node, Shape, numbered
 from models.ops import OP_NAMES, attrs_of, tensor_shapes
 
@@ -26,40 +26,46 @@ def trace(module: nn.Module, shapes: Sequence[Shape], *, dynamic: bool = True) -
     Raises:
         ArtifactError: The module does something that the middle form has no word for.
     """
-    wiring = module.graph if isinstance(module, fx.GraphModule) else _Tracer().trace(module)
-    layers = dict(module.named_modules())
-    reader = _Reader(layers, numbered("input", len(shapes)))
+    wiring = module.graph if isinstance(module, fx.GraphModule) else _wiring(module)
+    given = [node for node in wiring.nodes if node.op == "placeholder"]
+    names = numbered("input", len(given))
+    inputs = tuple(Input(name, tuple(shape)) for name, shape in zip(names, shapes, strict=True))
+    reader = _Reader(dict(module.named_modules()), dict(zip(given, names, strict=True)))
     for node in wiring.nodes:
-        reader.take(node)
-    inputs = tuple(
-        Input(name, tuple(shape)) for name, shape in zip(reader.inputs, shapes, strict=True)
-    )
+        if node.op != "placeholder":
+            reader.take(node)
     graph = Graph(inputs, tuple(reader.nodes), reader.outputs, dynamic, tuple(reader.ties))
     return Network(graph, reader.tensors)
+
+
+def _wiring(module: nn.Module) -> fx.Graph:
+    try:
+        return _Tracer().trace(module)
+    except fx.proxy.TraceError as error:  # `if` or a loop over what a tensor holds
+        raise ArtifactError(f"{type(module).__name__}: {error}") from error
 
 
 class _Reader:
     """Turns fx nodes into ours, one after the other."""
 
-    def __init__(self, layers: dict[str, nn.Module], inputs: tuple[str, ...]) -> None:
+    def __init__(self, layers: dict[str, nn.Module], inputs: dict[fx.Node, str]) -> None:
         self.layers = layers
-        self.inputs = inputs
         self.nodes: list[Node] = []
         self.outputs: tuple[str, ...] = ()
         self.ties: list[tuple[str, str]] = []
         self.tensors: dict[str, Array] = {}
-        self._names: dict[fx.Node, str] = {}
+        self._names = inputs
         self._owners: dict[int, str] = {}
 
     def take(self, node: fx.Node) -> None:
-        if node.op == "placeholder":
-            self._names[node] = self.inputs[len(self._names)]
-        elif node.op == "output":
+        layer = self.layers.get(str(node.target))
+        if node.op == "output":
             given = node.args[0]
-            self.outputs = self._sources(given if isinstance(given, (tuple, list)) else (given,))
-        elif node.op == "call_module":
-            self._layer(node)
-        elif node.op in ("call_function", "call_method") and node.target in _FUNCTIONS:
+            outputs = given if isinstance(given, (tuple, list)) else (given,)
+            self.outputs = self._sources("output", outputs)
+        elif node.op == "call_module" and type(layer) in OP_NAMES and not node.kwargs:
+            self._layer(node, str(node.target))
+        elif node.op == "call_function" and node.target in _FUNCTIONS:
             op, inputs, attrs = _FUNCTIONS[node.target](*node.args, **node.kwargs)
             self._add(node, node.name, op, inputs, attrs)
         else:
@@ -68,12 +74,15 @@ class _Reader:
                 "layers of models/ops.py, +, a constant factor, torch.cat and torch.flatten"
             )
 
-    def _layer(self, node: fx.Node) -> None:
-        path = str(node.target)
+    def _layer(self, node: fx.Node, path: str) -> None:
         layer = self.layers[path]
         calls = sum(1 for name in self._names.values() if name.partition("@")[0] == path)
         name = f"{path}@{calls + 1}" if calls else path  # a layer that is used again
-        self._add(node, name, OP_NAMES[type(layer)], node.args, attrs_of(layer))
+        try:
+            attrs = attrs_of(layer)
+        except MisfitError as error:
+            raise ArtifactError(f"{path}: {error}") from error
+        self._add(node, name, OP_NAMES[type(layer)], node.args, attrs)
         state = layer.state_dict(keep_vars=True)
         for tensor in tensor_shapes(layer):
             value = state[tensor]
@@ -87,10 +96,12 @@ class _Reader:
         self, node: fx.Node, name: str, op: str, inputs: Sequence[Any], attrs: dict[str, Any]
     ) -> None:
         self._names[node] = name
-        self.nodes.append(Node(name, op, self._sources(inputs), attrs))
+        self.nodes.append(Node(name, op, self._sources(name, inputs), attrs))
 
-    def _sources(self, nodes: Sequence[Any]) -> tuple[str, ...]:
-        return tuple(self._names[node] for node in nodes)
+    def _sources(self, reader: str, values: Sequence[Any]) -> tuple[str, ...]:
+        if strange := [value for value in values if not isinstance(value, fx.Node)]:
+            raise ArtifactError(f"{reader}: takes {strange[0]!r}, expected tensors")
+        return tuple(self._names[value] for value in values)
 
 
 Called = tuple[str, Sequence[Any], dict[str, Any]]
