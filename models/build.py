@@ -50,7 +50,7 @@ def _place(root: nn.Module, path: str, layer: nn.Module) -> None:
             root.add_module(folder, nn.Module())
         root = root.get_submodule(folder)
     if name in root._modules or hasattr(fx.GraphModule, name):
-        raise KeyError(f"the name {name} is taken")
+        raise MisfitError(f"the name {name} is taken")
     root.add_module(name, layer)
 
 

@@ -117,7 +117,7 @@ class Graph:
         for node in self.nodes:
             if not _NAME.fullmatch(node.name):
                 raise ArtifactError(
-                    f"{where}: node {node.name!r}, expected letters, digits, _, @, - and single dots"
+                    f"{where}: node {node.name!r}, expected letters, digits, _@- and single dots"
                 )
             if missing := [source for source in node.inputs if source not in known]:
                 raise ArtifactError(

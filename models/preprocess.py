@@ -71,7 +71,7 @@ Pixels = NDArray[np.uint8]
 Indices = NDArray[np.intp]
 
 
-def decode(data: bytes, *, orientation: bool = True, max_pixels: int = 100_000_000) -> Image.Image:
+def decode(data: bytes, *, orientation: bool = True, max_pixels: int = 50_000_000) -> Image.Image:
     """Return the RGB image that the bytes of a JPEG, PNG, WebP, GIF, BMP or TIFF file hold.
 
     Grey, palette, CMYK and YCbCr become RGB by Pillow's conversion, without colour profiles. What

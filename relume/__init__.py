@@ -1,1 +1,3 @@
 """The `relume` command."""
+
+__version__ = "0.1.0"

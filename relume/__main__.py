@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from relume import __version__
+
 
 class Command(NamedTuple):
     """Where a command's function is, and what it does."""
@@ -35,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     name, *rest = arguments
     if name == "--version":
-        from importlib.metadata import version  # 30 ms that no other command needs
-
-        print(f"relume {version('relume')}")
+        print(f"relume {__version__}")
         return 0
     if name not in COMMANDS:
         print(f"relume: no command {name}; there are {', '.join(COMMANDS)}", file=sys.stderr)

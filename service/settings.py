@@ -45,7 +45,7 @@ class Settings:
     max_batch: int = 8  # on a CPU more gains nothing; waiting 8 inferences is still bearable
     queue: int = 64  # eight full batches: whoever waits longer is better told to come back
     max_upload_bytes: int = 20 * 2**20  # a photo of 50 megapixels at the best JPEG quality
-    max_pixels: int = 100_000_000  # 300 MB once decoded; the largest cameras in hand give this
+    max_pixels: int = 50_000_000  # 15 bytes each at the peak of decoding; phones give 48 million
     host: str = "127.0.0.1"  # this machine only: there is no authentication
     port: int = 8000
 

@@ -271,12 +271,18 @@ def test_results_are_not_overwritten_unasked(
     ("arguments", "message"),
     [
         ([], "how images enter this network is not in the file, and its structure is not a known"),
-        (["--input", "torch-512"], "--input torch-512: no such preset; there are torch-299, torch-224"),
+        (
+            ["--input", "torch-512"],
+            "--input torch-512: no such preset; there are torch-299, torch-224",
+        ),
         (["--input", "none"], "--input none: no shapes; --input-shape 2,3,8,8 gives them"),
         (["--input-shape", "2,3,224,224"], "it goes with --input none"),
         (["--input", "torch-224", "--input-shape", "2,3,224,224"], "it goes with --input none"),
         (["--input", "torch-299"], "one that Flatten takes"),
-        (["--input", "torch-224", "--labels", "LABELS"], "found 2 labels, expected 3: one for each"),
+        (
+            ["--input", "torch-224", "--labels", "LABELS"],
+            "found 2 labels, expected 3: one for each",
+        ),
         (["--input", "torch-224", "--labels", "gone.txt"], "gone.txt: No such file or directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -42,7 +42,10 @@ def test_a_packed_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("converters.packing.MAX_UNPACKED", 1 << 20)
     path = tmp_path / "bomb.t7.xz"
     path.write_bytes(lzma.compress(bytes(1 << 24)))
-    with pytest.raises(FormatError, match="more than 1,048,576 bytes once unpacked"), unpacked(path):
+    with (
+        pytest.raises(FormatError, match="more than 1,048,576 bytes once unpacked"),
+        unpacked(path),
+    ):
         pass
 
 
