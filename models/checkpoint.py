@@ -5,6 +5,7 @@ without any class of ours; `.safetensors` holds the same, its texts in the metad
 says what is promised.
 """
 
+import io
 import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +25,19 @@ from models.spec import ModelSpec
 
 FORMAT = "relume"
 SCHEMA = 1
+
+# What zipfile and torch.load raise for bytes that somebody, or something, has changed.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+)
 
 
 class Checkpoint(NamedTuple):
@@ -70,16 +84,15 @@ def save_pt(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_pt(path: Path) -> Checkpoint:
     """Return what `save_pt` wrote."""
+    file = io.BytesIO(path.read_bytes())
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        UnpicklingError,
-        zipfile.BadZipFile,
-        KeyError,
-    ) as error:
+        _check_sums(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:  # torch's own message advises to load such a file unsafely
+        raise ArtifactError(
+            f"{path}: not a .pt of relume: holds more than texts and tensors"
+        ) from error
+    except _DAMAGE as error:
         raise ArtifactError(
             f"{path}: not a .pt of relume, or damaged: {_first_line(error)}"
         ) from error
@@ -87,12 +100,26 @@ def load_pt(path: Path) -> Checkpoint:
         raise ArtifactError(f"{path}: a PyTorch file, but no relume artifact")
     _check_schema(path, content.get("schema"))
     state = content.get("state_dict")
-    if not isinstance(state, dict) or not all(
-        isinstance(value, torch.Tensor) for value in state.values()
-    ):
-        raise ArtifactError(f"{path}: damaged: state_dict is not a dictionary of tensors")
-    tensors = {name: value.numpy() for name, value in state.items()}
+    if not isinstance(state, dict) or not all(_is_plain(value) for value in state.values()):
+        raise ArtifactError(f"{path}: damaged: state_dict is not a dictionary of float32 tensors")
+    tensors = {str(name): value.detach().numpy() for name, value in state.items()}
     return _checkpoint(path, content, tensors)
+
+
+def _check_sums(file: io.BytesIO) -> None:
+    """Raise BadZipFile for a changed bit; torch.load does not look at the checksums it wrote."""
+    with zipfile.ZipFile(file) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
+    file.seek(0)
+
+
+def _is_plain(value: Any) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.dtype == torch.float32
+        and value.layout == torch.strided
+    )
 
 
 def save_safetensors(path: Path, checkpoint: Checkpoint) -> None:
@@ -107,7 +134,7 @@ def load_safetensors(path: Path) -> Checkpoint:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError, TypeError) as error:  # TypeError: bfloat16
         raise ArtifactError(
             f"{path}: not a safetensors file, or damaged: {_first_line(error)}"
         ) from error

@@ -90,13 +90,13 @@ def test_readers_need_nothing_but_numpy() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_only_session_imports_onnxruntime(path: Path) -> None:
-    """onnxruntime is imported in one place, where its telemetry is turned off first."""
+    """The runtime is imported in one place, where its telemetry is turned off first."""
     tops = {module.partition(".")[0] for module in imported(path)}
     assert "onnxruntime" not in tops
 
 
 def test_no_converter_shadows_a_package() -> None:
-    """Run as a script, a file's folder leads sys.path: a sibling must not be found for a package."""
+    """Run as a script, a file's folder leads sys.path: no sibling may look like a package."""
     names = {path.stem for path in (ROOT / "converters").iterdir()} - {"__init__", "__pycache__"}
     known = set(sys.stdlib_module_names) | {"torch", "mxnet", "onnx", "numpy", "models", "service"}
     assert not names & known

@@ -49,6 +49,9 @@ def _classes(suffix: str) -> dict[str, np.dtype[Any]]:
     return {**names, **gpu, f"torch.Cuda{suffix}": np.dtype("<f4")}
 
 
+# Of a tensor of each rank: sizes, strides and the storage offset, all longs.
+_GEOMETRIES = [struct.Struct(f"<{2 * rank + 1}q") for rank in range(MAX_DIMENSIONS + 1)]
+
 TENSOR_CLASSES = _classes("Tensor")
 STORAGE_CLASSES = _classes("Storage")
 
@@ -189,7 +192,7 @@ class Function(NamedTuple):
 class T7File:
     """A mapped `.t7` file."""
 
-    def __init__(self, path: Path, data: mmap.mmap | memoryview) -> None:
+    def __init__(self, path: Path, data: mmap.mmap | bytes) -> None:
         self.path = path
         self.data = data
         self.size = len(data)
@@ -239,7 +242,7 @@ class _Reader:
         # should cost less than reading its bytes does. Hence local names, and plain pairs inline.
         data, objects = self.file.data, self.objects
         int32, double = struct.Struct("<i").unpack_from, struct.Struct("<d").unpack_from
-        text = self._text
+        text, texts = self._text, self.texts
         stack: list[tuple[Any, int, Any]] = []  # (holder, pairs left, key): who waits for a value
         nothing = object()
         holder: Any = None
@@ -251,7 +254,9 @@ class _Reader:
             if tag == STRING:
                 (length,) = int32(data, at + 4)
                 at += 8
-                value: Any = text(at, length)
+                value: Any = texts.get(data[at : at + length])
+                if value is None or len(value) != length:
+                    value = text(at, length)
                 at += length
             elif tag == NUMBER:
                 (value,) = double(data, at + 4)
@@ -306,7 +311,7 @@ class _Reader:
                 if type(holder) is not LuaTable:
                     self._complete(holder, value)
                 elif key is nothing:
-                    key = self._key(value)
+                    key = value if type(value) is str else self._key(value)
                     break
                 else:
                     if value is not None:  # in Lua a key with a nil value is an absent key
@@ -332,10 +337,8 @@ class _Reader:
             raise self.file.error(
                 at - 4, f"a string of {length:,} bytes", f"0 to the {left:,} that are left"
             )
-        known = self.texts.get(raw)  # type: ignore[arg-type]  # a slice of a mapping is bytes
-        if known is not None:
+        if (known := self.texts.get(raw)) is not None:
             return known
-        raw = bytes(raw)
         try:
             string = raw.decode()
         except UnicodeDecodeError:
@@ -355,16 +358,7 @@ class _Reader:
 
     def _torch_object(self, index: int) -> tuple[Any, bool]:
         """Read a class record's head; True where one more object follows that completes it."""
-        start = self.at
-        name = self._counted("class name")
-        version = 0  # written before versions existed
-        if name.startswith("V "):
-            digits = name[2:]
-            if not digits.isdecimal() or len(digits) > 9:
-                raise self.file.error(start, f"version {digits[:40]!r}", "a small whole number")
-            version, name = int(digits), self._counted("class name")
-        if not name.isprintable() or not name:
-            raise self.file.error(start, f"class name {name[:40]!r}", "a printable name")
+        name, version = self._class_name()
         if name in STORAGE_CLASSES:
             value: Any = self._storage(name)
         elif name in TENSOR_CLASSES:
@@ -374,37 +368,49 @@ class _Reader:
         self.objects[index] = value
         return value, not isinstance(value, Storage)
 
-    def _longs(self, count: int) -> tuple[int, ...]:
-        values = struct.unpack_from(f"<{count}q", self.file.data, self.at)
-        self.at += 8 * count
-        return values
+    def _class_name(self) -> tuple[str, int]:
+        """Read a version, which the oldest files lack, and a class name."""
+        start = self.at
+        name = self._counted("class name")
+        if name == "V 1":  # nearly always
+            return self._printable(self._counted("class name")), 1
+        if not name.startswith("V "):
+            return self._printable(name), 0
+        digits = name[2:]
+        if not digits.isdecimal() or len(digits) > 9:
+            raise self.file.error(start, f"version {digits[:40]!r}", "a small whole number")
+        return self._printable(self._counted("class name")), int(digits)
+
+    def _printable(self, name: str) -> str:
+        if not name or not name.isprintable():
+            raise self.file.error(self.at, f"class name {name[:40]!r}", "a printable name")
+        return name
 
     def _storage(self, class_name: str) -> Storage:
-        (size,) = self._longs(1)
-        dtype = STORAGE_CLASSES[class_name]
-        at, left = self.at, self.file.size - self.at
-        if not 0 <= size * dtype.itemsize <= left:
+        (size,) = struct.unpack_from("<q", self.file.data, self.at)
+        self.at += 8
+        width, left = STORAGE_CLASSES[class_name].itemsize, self.file.size - self.at
+        if not 0 <= size * width <= left:
             raise self.file.error(
-                at - 8,
-                f"a storage of {size:,} x {dtype.itemsize} bytes",
+                self.at - 8,
+                f"a storage of {size:,} x {width} bytes",
                 f"at most the {left:,} bytes left",
             )
-        self.at += size * dtype.itemsize
-        return Storage(class_name, self.file, at, size)
+        value = Storage(class_name, self.file, self.at, size)
+        self.at += size * width
+        return value
 
     def _tensor(self, class_name: str) -> Tensor:
         at = self.at
-        (dimensions,) = struct.unpack_from("<i", self.file.data, at)
-        self.at += 4
-        if not 0 <= dimensions <= MAX_DIMENSIONS:
-            raise self.file.error(
-                at, f"a tensor of {dimensions:,} dimensions", f"0 to {MAX_DIMENSIONS}"
-            )
-        shape, strides = self._longs(dimensions), self._longs(dimensions)
-        (offset,) = self._longs(1)
-        if any(length < 0 for length in shape) or any(step < 0 for step in strides):
+        (rank,) = struct.unpack_from("<i", self.file.data, at)
+        if not 0 <= rank <= MAX_DIMENSIONS:
+            raise self.file.error(at, f"a tensor of {rank:,} dimensions", f"0 to {MAX_DIMENSIONS}")
+        longs = _GEOMETRIES[rank].unpack_from(self.file.data, at + 4)
+        self.at += 4 + 8 * len(longs)
+        shape, strides, offset = longs[:rank], longs[rank:-1], longs[-1]
+        if rank and min(longs[:-1]) < 0:
             raise self.file.error(at, f"sizes {shape} and strides {strides}", "none below 0")
-        if offset < 1 and shape:
+        if rank and offset < 1:
             raise self.file.error(self.at - 8, f"storage offset {offset}", "1 or more")
         return Tensor(class_name, self.file, at, (shape, strides, offset - 1))
 

@@ -78,7 +78,7 @@ def image_network(*more: Module, classes: int = 3) -> Module:
     )
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """A classifier whose convention has to be said."""
     return write(tmp_path / "tiny.t7", image_network())
