@@ -5,21 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from converters.lowering import Infer
+from converters.lowering import Infer, Lowered
 from converters.t7 import T7Source
-from models.graph import Network, Shape
-
-
-class Lowered(Protocol):
-    """A network and the shapes of its outputs."""
-
-    @property
-    def network(self) -> Network:
-        """The graph and its tensors."""
-
-    @property
-    def shapes(self) -> tuple[Shape, ...]:
-        """One shape for each output."""
+from models.graph import Shape
 
 
 class Source(Protocol):

@@ -35,6 +35,13 @@ class Value(NamedTuple):
     shape: Shape
 
 
+class Lowered(NamedTuple):
+    """A network and the shapes of its outputs, for the input shapes that it was lowered at."""
+
+    network: Network
+    shapes: tuple[Shape, ...]
+
+
 class Rules(Generic[R]):
     """One rule for each layer class of a format."""
 

@@ -3,39 +3,30 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import onnx
 import torch
 
-from converters.formats import Format, Lowered, Source
+from converters.convention import classes, resolve
+from converters.formats import Format
 from converters.packing import base_name, sha256, unpacked
 from models import checkpoint as checkpoints
 from models import ops
-from models.architectures import ARCHITECTURES, Architecture, recognise
+from models.architectures import ARCHITECTURES
 from models.build import build
 from models.checkpoint import Checkpoint
 from models.errors import (
-    FormatError,
-    LegacyModelError,
     ParityError,
-    SpecError,
-    UnsupportedLayer,
-    WeightMismatch,
 )
 from models.export import annotate, export_onnx
 from models.files import Written, refuse_existing, writing
 from models.graph import Graph, Network, Shape
 from models.labels import labels_for
-from models.presets import PRESETS, RELEASES, preset
 from models.report import Report
-from models.spec import InputSpec, ModelSpec, Origin, Output
+from models.spec import ModelSpec, Origin, Output
 from models.terminal import step
 from models.verify import verify
-
-BATCH = 2  # what image networks are lowered at: with 1, Torch7's View drops the batch dimension
-
-Decided = Literal["flag", "sha256", "fingerprint"]
 
 
 @dataclass(frozen=True)
@@ -99,11 +90,11 @@ def convert(path: Path, source_format: Format, options: Options) -> Outcome:
         source = source_format.open(plain, path)
         source.check(ops.infer)
     with step("translating layers"):
-        lowered, given, decided, known = _resolve(source, digest, options)
+        lowered, given, decided, known = resolve(source, digest, options.input, options.shapes)
     spec = ModelSpec(
         name=options.name or base_name(path),
         input=given,
-        labels=labels_for(_classes(lowered.shapes), images=given is not None, file=options.labels),
+        labels=labels_for(classes(lowered.shapes), images=given is not None, file=options.labels),
         output=_output_kind(lowered.network.graph),
         architecture=known.name if known else None,
         origin=Origin(source.format, path.name, digest, decided),
@@ -142,101 +133,6 @@ def _targets(path: Path, options: Options) -> Targets:
         Path(f"{stem}.onnx") if options.onnx else None,
         Path(f"{stem}.safetensors") if options.safetensors else None,
     )
-
-
-class Resolved(NamedTuple):
-    """A lowered network, how images enter it, what decided that, and what it is."""
-
-    lowered: Lowered
-    input: InputSpec | None
-    decided: Decided
-    known: Architecture | None
-
-
-def _resolve(source: Source, digest: str, options: Options) -> Resolved:
-    """Find the input convention: what the user says, else a known file, else a known structure."""
-    if options.shapes and options.input != "none":
-        raise SpecError(
-            "--input-shape is for networks without an input convention: it goes with --input none"
-        )
-    if options.input == "none":
-        if not options.shapes:
-            raise SpecError(
-                "--input none: no shapes; --input-shape 2,3,8,8 gives them (more inputs after ;)"
-            )
-        return _recognised(_lowered(source, options.shapes), None, "flag")
-    if options.input is not None:
-        given, decided = preset(options.input), "flag"
-    elif digest in RELEASES:
-        given, decided = PRESETS[RELEASES[digest]], "sha256"
-    else:
-        return _by_structure(source)
-    lowered = _lowered(source, [_image_shape(given)])
-    _check_classifier(lowered)
-    return _recognised(lowered, given, "flag" if decided == "flag" else "sha256")
-
-
-def _by_structure(source: Source) -> Resolved:
-    """Lower at every size that a known architecture takes, and look whether it is one."""
-    reason = ""
-    for given in dict.fromkeys(entry.input for entry in ARCHITECTURES.values()):
-        try:
-            found = _recognised(_lowered(source, [_image_shape(given)]), given, "fingerprint")
-        except (FormatError, UnsupportedLayer, WeightMismatch) as error:
-            reason = reason or f" (at {given.crop[0]} x {given.crop[1]} pixels: {error})"
-            continue
-        if found.known is not None and found.known.input == given:
-            _check_classifier(found.lowered)
-            return found
-    raise SpecError(
-        "how images enter this network is not in the file, and its structure is not a known one: "
-        f"--input PRESET says it, with {', '.join(PRESETS)}; "
-        f"or --input none with --input-shape{reason}"
-    )
-
-
-def _image_shape(given: InputSpec) -> Shape:
-    return (BATCH, 3, *given.crop)
-
-
-def _lowered(source: Source, shapes: tuple[Shape, ...] | list[Shape]) -> Lowered:
-    """Lower, and find out by a second batch size whether the first dimension may have any size."""
-    lowered = source.lower(shapes, ops.infer)
-    graph = lowered.network.graph
-    if len({shape[:1] for shape in shapes}) == 1 and shapes[0]:
-        larger = [(shape[0] + 1, *shape[1:]) for shape in shapes]
-        try:
-            other = source.lower(larger, ops.infer).network.graph
-        except LegacyModelError:
-            return lowered
-        graph = replace(graph, dynamic=replace(other, inputs=graph.inputs) == graph)
-    return _Relowered(lowered.network._replace(graph=graph), lowered.shapes)
-
-
-class _Relowered(NamedTuple):
-    network: Network
-    shapes: tuple[Shape, ...]
-
-
-def _recognised(lowered: Lowered, given: InputSpec | None, decided: Decided) -> Resolved:
-    found = recognise(lowered.network)
-    if found is None:
-        return Resolved(lowered, given, decided, None)
-    return Resolved(_Relowered(found.network, lowered.shapes), given, decided, found.architecture)
-
-
-def _check_classifier(lowered: Lowered) -> None:
-    if not lowered.network.graph.dynamic or _classes(lowered.shapes) == 0:
-        shapes = " and ".join("x".join(map(str, shape)) for shape in lowered.shapes)
-        raise SpecError(
-            f"an image classifier gives batch x classes, this network gives {shapes} "
-            f"for a batch of {BATCH}: --input none --input-shape converts it as it is"
-        )
-
-
-def _classes(shapes: tuple[Shape, ...]) -> int:
-    """Return K where the only output is N x K, else 0."""
-    return shapes[0][1] if len(shapes) == 1 and len(shapes[0]) == 2 else 0
 
 
 def _output_kind(graph: Graph) -> Output:

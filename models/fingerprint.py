@@ -53,6 +53,8 @@ def fingerprint(graph: Graph) -> str:
         lines.append([node.op, attrs, [numbers[source(name)] for name in node.inputs]])
         numbers[node.name] = index
     lines.append([numbers[source(name)] for name in graph.outputs])
+    unused = (node for node in graph.nodes if node.name not in numbers)
+    lines.extend(sorted(node.op for node in unused if node.op not in _TRANSPARENT))
     groups: dict[str, list[str]] = {}  # which of them is the owner depends on the nodes' order
     for name, owner in graph.ties:
         groups.setdefault(owner, [owner]).append(name)
@@ -62,7 +64,7 @@ def fingerprint(graph: Graph) -> str:
 
 def _place(tensor: str, numbers: dict[str, int]) -> tuple[int, str]:
     node, _, parameter = tensor.rpartition(".")
-    return numbers[node], parameter
+    return numbers.get(node, len(numbers)), parameter  # a node that no output needs has none
 
 
 def _head(graph: Graph, nodes: dict[str, Node]) -> Node | None:

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from converters.lowering import Infer, Lowering
+from converters.lowering import Infer, Lowered, Lowering
 from converters.t7 import layers, reader
-from converters.t7.network import STATE_FIELDS, Lowered, check_classes, layer, lower
+from converters.t7.network import STATE_FIELDS, check_classes, layer, lower
 from converters.t7.reader import LuaTable, Tensor, TorchObject
 from models.errors import FormatError
 from models.graph import Shape, is_statistic

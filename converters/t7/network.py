@@ -9,10 +9,10 @@ out has no in-place operations and computes what Torch7 computed.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from converters.lowering import Lowering, Rules, Value
+from converters.lowering import Lowered, Lowering, Rules, Value
 from converters.t7.reader import LuaTable, Storage, Tensor, TorchObject
 from models.errors import FormatError, UnsupportedLayer, WeightMismatch
-from models.graph import Array, Network, Shape, float32, numbered
+from models.graph import Array, Shape, float32, numbered
 
 MAX_DEPTH = 200  # containers inside containers; Inception-ResNet-v2 has 8
 
@@ -198,13 +198,6 @@ class Run:
         """Return the same memory in another shape, of which `value` is the reading."""
         handle.memory.values.setdefault(value.shape, value)
         return Handle(handle.memory, value.shape)
-
-
-class Lowered(NamedTuple):
-    """A network and the shapes of its outputs, for the input shapes that it was lowered at."""
-
-    network: Network
-    shapes: tuple[Shape, ...]
 
 
 def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> Lowered:

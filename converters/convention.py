@@ -1,0 +1,127 @@
+"""How images enter a network: what the user says, or what its file or structure is known for."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+from converters.formats import Source
+from converters.lowering import Lowered
+from models import ops
+from models.architectures import ARCHITECTURES, Architecture, recognise
+from models.errors import (
+    FormatError,
+    LegacyModelError,
+    SpecError,
+    UnsupportedLayer,
+    WeightMismatch,
+)
+from models.graph import Shape
+from models.presets import PRESETS, RELEASES, preset
+from models.spec import InputSpec
+
+BATCH = 2  # what image networks are lowered at: with 1, Torch7's View drops the batch dimension
+
+Decided = Literal["flag", "sha256", "fingerprint"]
+
+
+class Resolved(NamedTuple):
+    """A lowered network, how images enter it, what decided that, and what it is."""
+
+    lowered: Lowered
+    input: InputSpec | None
+    decided: Decided
+    known: Architecture | None
+
+
+def resolve(source: Source, digest: str, asked: str | None, shapes: Sequence[Shape]) -> Resolved:
+    """Lower a checkpoint for the images, or for the exact input shapes, that it takes.
+
+    Args:
+        source: The open checkpoint.
+        digest: SHA-256 of its bytes.
+        asked: A preset's name, `none` for a network that takes no image, or None to find out.
+        shapes: One for each input, with `none` only.
+
+    Raises:
+        SpecError: The convention is not known, or contradicts the shapes or the network.
+        FormatError, UnsupportedLayer, WeightMismatch: The network cannot be lowered.
+    """
+    if shapes and asked != "none":
+        raise SpecError(
+            "--input-shape is for networks without an input convention: it goes with --input none"
+        )
+    if asked == "none":
+        if not shapes:
+            raise SpecError(
+                "--input none: no shapes; --input-shape 2,3,8,8 gives them (more inputs after ;)"
+            )
+        return _recognised(_lowered(source, shapes), None, "flag")
+    if asked is not None:
+        return _for_images(source, preset(asked), "flag")
+    if digest in RELEASES:
+        return _for_images(source, PRESETS[RELEASES[digest]], "sha256")
+    return _by_structure(source)
+
+
+def _for_images(source: Source, given: InputSpec, decided: Decided) -> Resolved:
+    lowered = _lowered(source, [_image_shape(given)])
+    _check_classifier(lowered)
+    return _recognised(lowered, given, decided)
+
+
+def _by_structure(source: Source) -> Resolved:
+    """Lower at every size that a known architecture takes, and look whether it is one."""
+    reason = ""
+    for given in dict.fromkeys(entry.input for entry in ARCHITECTURES.values()):
+        try:
+            found = _recognised(_lowered(source, [_image_shape(given)]), given, "fingerprint")
+        except (FormatError, UnsupportedLayer, WeightMismatch) as error:
+            reason = reason or f" (at {given.crop[0]} x {given.crop[1]} pixels: {error})"
+            continue
+        if found.known is not None and found.known.input == given:
+            _check_classifier(found.lowered)
+            return found
+    raise SpecError(
+        "how images enter this network is not in the file, and its structure is not a known one: "
+        f"--input PRESET says it, with {', '.join(PRESETS)}; "
+        f"or --input none with --input-shape{reason}"
+    )
+
+
+def _image_shape(given: InputSpec) -> Shape:
+    return (BATCH, 3, *given.crop)
+
+
+def _lowered(source: Source, shapes: Sequence[Shape]) -> Lowered:
+    """Lower, and find out by a second batch size whether the first dimension may have any size."""
+    lowered = source.lower(shapes, ops.infer)
+    graph = lowered.network.graph
+    if len({shape[:1] for shape in shapes}) == 1 and shapes[0]:
+        larger = [(shape[0] + 1, *shape[1:]) for shape in shapes]
+        try:
+            other = source.lower(larger, ops.infer).network.graph
+        except LegacyModelError:
+            return lowered
+        graph = replace(graph, dynamic=replace(other, inputs=graph.inputs) == graph)
+    return lowered._replace(network=lowered.network._replace(graph=graph))
+
+
+def _recognised(lowered: Lowered, given: InputSpec | None, decided: Decided) -> Resolved:
+    found = recognise(lowered.network)
+    if found is None:
+        return Resolved(lowered, given, decided, None)
+    return Resolved(lowered._replace(network=found.network), given, decided, found.architecture)
+
+
+def _check_classifier(lowered: Lowered) -> None:
+    if not lowered.network.graph.dynamic or classes(lowered.shapes) == 0:
+        shapes = " and ".join("x".join(map(str, shape)) for shape in lowered.shapes)
+        raise SpecError(
+            f"an image classifier gives batch x classes, this network gives {shapes} "
+            f"for a batch of {BATCH}: --input none --input-shape converts it as it is"
+        )
+
+
+def classes(shapes: tuple[Shape, ...]) -> int:
+    """Return K where the only output is N x K, else 0."""
+    return shapes[0][1] if len(shapes) == 1 and len(shapes[0]) == 2 else 0
