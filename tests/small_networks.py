@@ -185,9 +185,9 @@ SHARED = replace(
 TWO_IN_TWO_OUT = graph_of(
     [(2, 3), (2, 3)],
     Layer("a.sum", "Add", ("input_1", "input_2")),
-    Layer("a.half", "Scale", ("a.sum",), {"factor": 0.5}),
+    Layer("a.scaled", "Scale", ("a.sum",), {"factor": 0.5}),
     Layer("b", "Linear", ("input_2",), {"in_features": 3, "out_features": 4}),
-    outputs=("a.half", "b"),
+    outputs=("a.scaled", "b"),
     dynamic=True,
 )
 

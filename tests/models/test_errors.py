@@ -8,13 +8,14 @@ import pytest
 from models import errors
 from models.errors import FormatError, LegacyModelError, UnsupportedLayer, WeightMismatch
 from service.batcher import Overloaded
+from service.settings import SettingError
 
 CLASSES = {
     name: found
     for name, found in inspect.getmembers(errors, inspect.isclass)
     if found.__module__ == errors.__name__
 }
-ELSEWHERE = {"Overloaded": Overloaded}
+ELSEWHERE = {"Overloaded": Overloaded, "SettingError": SettingError}
 
 
 def drawn_parents() -> dict[str, str]:
