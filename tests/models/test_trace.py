@@ -72,7 +72,7 @@ def test_any_graph_is_traced_back(graph: Graph) -> None:
     assert_inverse(graph)
 
 
-class Handwritten(nn.Module):
+class _Handwritten(nn.Module):
     """A class as a person writes it, with everything that tracing understands."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Handwritten(nn.Module):
 
 def test_a_class_is_traced_to_a_graph_that_builds() -> None:
     """The graph of a hand-written class gives that class's outputs, a layer used twice included."""
-    module = Handwritten().eval()
+    module = _Handwritten().eval()
     network = trace(module, [(2, 3, 1, 1)])
     assert network.graph.dynamic
     assert [(node.name, node.op) for node in network.graph.nodes] == [
@@ -116,13 +116,13 @@ def test_a_class_is_traced_to_a_graph_that_builds() -> None:
 def test_a_module_without_memory_has_a_graph_and_no_tensors() -> None:
     """Architectures are compared without giving them numbers."""
     with torch.device("meta"):
-        module = Handwritten()
+        module = _Handwritten()
     network = trace(module, [(2, 3, 1, 1)])
-    assert network.graph == trace(Handwritten(), [(2, 3, 1, 1)]).graph
+    assert network.graph == trace(_Handwritten(), [(2, 3, 1, 1)]).graph
     assert network.tensors == {}
 
 
-class Lambda(nn.Module):
+class _Lambda(nn.Module):
     """Two layers and any computation."""
 
     def __init__(self, compute: Callable[..., Any], act: nn.Module | None = None) -> None:
@@ -147,7 +147,10 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "keyword": (lambda m, x: m.fc(input=x), "fc: call_module fc has no word in graphs"),
     "dictionary out": (lambda m, x: {"y": m.fc(x)}, r"output: takes \{'y': fc\}, expected tensors"),
     "nothing out": (lambda m, x: None, "output: takes None, expected tensors"),
-    "branch": (lambda m, x: x if x.sum() > 0 else m.fc(x), "Lambda: symbolically traced variables"),
+    "branch": (
+        lambda m, x: x if x.sum() > 0 else m.fc(x),
+        "_Lambda: symbolically traced variables",
+    ),
 }
 
 
@@ -155,7 +158,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
 def test_what_graphs_cannot_say_is_refused(compute: Callable[..., Any], message: str) -> None:
     """A computation is translated exactly, or the error says which one has no word."""
     with pytest.raises(ArtifactError, match=f"^{message}"):
-        trace(Lambda(compute), [(2, 3)])
+        trace(_Lambda(compute), [(2, 3)])
 
 
 @pytest.mark.parametrize(
@@ -170,12 +173,12 @@ def test_what_graphs_cannot_say_is_refused(compute: Callable[..., Any], message:
 def test_layers_that_graphs_cannot_say_are_refused(layer: nn.Module, message: str) -> None:
     """A module outside the vocabulary, or with settings outside of it, is not approximated."""
     with pytest.raises(ArtifactError, match=f"^{message}"):
-        trace(Lambda(lambda m, x: m.act(x), layer), [(2, 3)])
+        trace(_Lambda(lambda m, x: m.act(x), layer), [(2, 3)])
 
 
 def test_an_unknown_module_of_a_graph_module_is_refused() -> None:
     """Fx keeps torch's own layers whole, so they arrive under their names."""
-    module = fx.symbolic_trace(Lambda(lambda m, x: m.act(x), nn.GELU()))
+    module = fx.symbolic_trace(_Lambda(lambda m, x: m.act(x), nn.GELU()))
     with pytest.raises(ArtifactError, match="^act: call_module act has no word in graphs"):
         trace(module, [(2, 3)])
 
@@ -184,4 +187,4 @@ def test_an_unknown_module_of_a_graph_module_is_refused() -> None:
 def test_every_input_has_a_shape(shapes: list[tuple[int, ...]]) -> None:
     """A wrong number of shapes is the caller's mistake and is not passed over."""
     with pytest.raises(ValueError, match="argument 2 is"):
-        trace(Lambda(lambda m, x: m.fc(x)), shapes)
+        trace(_Lambda(lambda m, x: m.fc(x)), shapes)
