@@ -5,14 +5,16 @@ them, asks torch.nn for their shapes, checks the tensors that come with them, an
 tensors are one and the same.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from models.errors import FormatError, MisfitError, UnsupportedLayer, WeightMismatch
-from models.graph import Array, Graph, Inferred, Input, Network, Node, Shape
+from models.graph import Array, Graph, Inferred, Input, Network, Node, Shape, float32
 
 MAX_NODES = 100_000  # a shared layer may be reached on exponentially many paths
+MAX_ELEMENTS = 1 << 28  # of one tensor, a gigabyte: a file of a few bytes may ask for any padding
 
 R = TypeVar("R", bound=Callable[..., Any])
 
@@ -120,6 +122,11 @@ class Lowering:
                 found=f"an input of {found or 'nothing'}",
                 expected=f"one that {op} takes ({error})",
             ) from error
+        if math.prod(inferred.shape) > MAX_ELEMENTS:
+            shape = "x".join(map(str, inferred.shape))
+            raise UnsupportedLayer(
+                [(at, f"{op} would give {shape}, {MAX_ELEMENTS:,} numbers at most")]
+            )
         name = self._unique(at)
         self._nodes.append(Node(name, op, tuple(value.name for value in inputs), inferred.attrs))
         self._own(name, inferred.tensors, tensors or {})
@@ -144,7 +151,7 @@ class Lowering:
                 continue
             owner = self._owners.setdefault(_place(array), name)
             if owner == name:
-                self._tensors[name] = array
+                self._tensors[name] = float32(array)
             else:
                 self._ties.append((name, owner))
 

@@ -134,7 +134,11 @@ def load_safetensors(path: Path) -> Checkpoint:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except (safetensors.SafetensorError, ValueError, TypeError) as error:  # TypeError: bfloat16
+    except (
+        safetensors.SafetensorError,
+        ValueError,
+        TypeError,
+    ) as error:  # TypeError: no such dtype
         raise ArtifactError(
             f"{path}: not a safetensors file, or damaged: {_first_line(error)}"
         ) from error
@@ -162,6 +166,8 @@ def _checkpoint(path: Path, texts: dict[str, Any], tensors: dict[str, Array]) ->
         key for key in ("spec", "graph", "report") if not isinstance(texts.get(key), str)
     ]:
         raise ArtifactError(f"{path}: damaged: no {', '.join(missing)}")
+    if odd := [name for name, array in tensors.items() if array.dtype != np.float32]:
+        raise ArtifactError(f"{path}: damaged: {', '.join(odd)}: found other than float32")
     where = str(path)
     network = Network(Graph.from_json(texts["graph"], where), tensors)
     return Checkpoint(

@@ -53,6 +53,12 @@ def export_onnx(module: fx.GraphModule, graph: Graph) -> onnx.ModelProto:
         raise ArtifactError(
             f"ONNX cannot express this network, --no-onnx converts without it: {reason}"
         ) from error
+    batches = [given.type.tensor_type.shape.dim[0] for given in proto.graph.input]
+    if graph.dynamic and not all(batch.dim_param for batch in batches):
+        raise ArtifactError(
+            "ONNX cannot express this network, --no-onnx converts without it: "
+            f"the exporter fixed the batch at {batches[0].dim_value}"
+        )
     return proto
 
 

@@ -167,5 +167,6 @@ def renamed(network: Network, graph: Graph, names: Mapping[str, str]) -> Network
 
 
 def float32(array: Array) -> Array:
-    """Return numbers as float32; integers and float32 itself stay views of what they were."""
-    return array if array.dtype.kind != "f" else array.astype(np.float32, copy=False)
+    """Return numbers as float32, without a copy where they are; what is too large is infinite."""
+    with np.errstate(over="ignore"):  # verification finds what is not finite
+        return array.astype(np.float32, copy=False)

@@ -419,7 +419,7 @@ def _spatial(
 def spatial_max_pooling(run: Run, module: Module, x: Tree) -> Tree:
     """Max pooling; nn and cudnn both take the kernel size where no stride was given."""
     given = run.tensor(module, x)
-    run.pooled[id(module.source)] = module, given
+    run.pooled[id(module.source)] = module, run.read(given)
     return _pooled(run, module, given, "MaxPool2d", **_max_window(module))
 
 
@@ -443,9 +443,7 @@ def spatial_max_unpooling(run: Run, module: Module, x: Tree) -> Tree:
     pool, fed = pooling
     if len(fed.shape) != 4:
         raise module.unsupported("unpools an image without a batch dimension")
-    indices = run.net.add(
-        f"{module.name}_indices", "MaxPoolIndices", run.read(fed), **_max_window(pool)
-    )
+    indices = run.net.add(f"{module.name}_indices", "MaxPoolIndices", fed, **_max_window(pool))
     value = run.read(run.tensor(module, x))
     return run.fresh(
         run.net.add(module.name, "MaxUnpool", value, indices, output_size=fed.shape[-2:])

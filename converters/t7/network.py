@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from converters.lowering import Lowered, Lowering, Rules, Value
 from converters.t7.reader import LuaTable, Storage, Tensor, TorchObject
 from models.errors import FormatError, UnsupportedLayer, WeightMismatch
-from models.graph import Array, Shape, float32, numbered
+from models.graph import Array, Shape, numbered
 
 MAX_DEPTH = 200  # containers inside containers; Inception-ResNet-v2 has 8
 
@@ -103,12 +103,15 @@ class Module:
         return tuple(int(size) for size in value.array())
 
     def tensor(self, field: str) -> Array:
-        """Return a field that is a tensor, as float32, and note that it was used."""
+        """Return a field that is a tensor of any precision, and note that it was used."""
         value = self.source.fields.get(field)
         if not isinstance(value, Tensor):
             raise self.error(field, value, "a tensor")
-        self.run.claim(value, f"{self.name}.{field}")
-        return float32(value.array())
+        array = value.array()
+        if array.dtype.kind != "f":
+            raise self.error(field, value, "a tensor of floats")
+        self.run.claimed.add(id(value))
+        return array
 
     def optional(self, field: str) -> Array | None:
         """Return a field that is a tensor; None where it is absent or empty, as no bias is."""
@@ -143,15 +146,9 @@ class Run:
 
     def __init__(self, net: Lowering) -> None:
         self.net = net
-        self.claimed: dict[int, str] = {}
-        self.pooled: dict[
-            int, tuple[Module, Handle]
-        ] = {}  # max pooling modules and what they were fed
+        self.claimed: set[int] = set()  # tensors of the file that the network uses
+        self.pooled: dict[int, tuple[Module, Value]] = {}  # max pooling modules, what they were fed
         self._depth = 0
-
-    def claim(self, tensor: Tensor, name: str) -> None:
-        """Note that a tensor of the file is used by the network."""
-        self.claimed.setdefault(id(tensor), name)
 
     def forward(self, module: Module, x: Tree) -> Tree:
         """Apply the rule of a module's class to its input."""
@@ -217,6 +214,8 @@ def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> Lowered:
     )
     outputs = run.forward(top, inputs if len(inputs) > 1 else inputs[0])
     ends = [run.read(handle) for handle in _leaves(outputs)]
+    if not ends:
+        raise top.unsupported("gives an empty table")
     network = net.network(ends)
     _check_claims(top, run)
     return Lowered(network, tuple(end.shape for end in ends))

@@ -172,6 +172,48 @@ def test_a_file_without_a_module_is_refused(tmp_path: Path, value: Any, message:
         T7Source(write(tmp_path / "made.t7", value))
 
 
+def test_a_network_that_gives_nothing_is_refused(tmp_path: Path) -> None:
+    """An empty table is no output."""
+    with pytest.raises(
+        UnsupportedLayer, match=r"the network itself: nn\.ConcatTable: gives an empty"
+    ):
+        source(tmp_path, table()).lower([X.shape], infer)
+
+
+def test_unpooling_knows_where_the_maximum_was(tmp_path: Path) -> None:
+    """What is written into the pooled tensor afterwards does not move the maxima."""
+    window = {"kW": 2, "kH": 1, "dW": 2, "dH": 1, "padW": 0, "padH": 0}
+    first, second = (Module("nn.SpatialMaxPooling", **window) for _ in range(2))
+    negate = Module("nn.MulConstant", constant_scalar=-1, inplace=True)
+    unpooling = Module("nn.SpatialMaxUnpooling", pooling=first)
+    x = np.array([[[[1.0, 5.0]]]], "f4")
+    found = outputs(tmp_path, table(first, negate, sequential(second, unpooling)), x)
+    assert [np.ravel(one).tolist() for one in found] == [[5], [-1, -5], [0, -1]]
+
+
+def test_half_weights_stay_tied(tmp_path: Path) -> None:
+    """Sharing is found before numbers are widened."""
+    layer = linear(np.eye(3, dtype="f2"))
+    network = source(tmp_path, sequential(layer, layer)).lower([X.shape], infer).network
+    assert network.graph.ties == (("1.weight", "0.weight"),)
+
+
+def test_weights_that_are_no_floats_are_refused(tmp_path: Path) -> None:
+    """A network of integers is not what Torch7 could run."""
+    with pytest.raises(
+        FormatError, match=r"found weight = <torch\.LongTensor 3x3>, expected a tensor"
+    ):
+        source(tmp_path, linear(np.eye(3, dtype="i8"))).lower([X.shape], infer)
+
+
+def test_a_small_file_cannot_ask_for_a_huge_tensor(tmp_path: Path) -> None:
+    """Padding by two thousand million is refused before anything is allocated."""
+    with pytest.raises(
+        UnsupportedLayer, match=r"Pad would give 1x2147483003, 268,435,456 numbers at"
+    ):
+        source(tmp_path, Module("nn.Padding", dim=2, pad=2147483000)).lower([X.shape], infer)
+
+
 def test_an_input_may_be_the_output(tmp_path: Path) -> None:
     """A network that does nothing still has a node to give out."""
     assert outputs(tmp_path, IDENTITY) == [X.tolist()]

@@ -1,0 +1,193 @@
+"""The proof: a faithful artifact passes with numbers that hold, an altered one does not."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from models.build import build
+from models.errors import ParityError
+from models.export import OPSET, export_onnx
+from models.graph import Graph, Network
+from models.report import Report
+from models.verify import TOP, run, verify
+from tests.small_networks import CLASSIFIER, TWO_IN_TWO_OUT, batches, chain, filled
+
+ALTERED = 1e-4  # about a thousand times float32's step, far below what a wrong class would take
+WIDE = chain((2, 3), ("Linear", {"in_features": 3, "out_features": 7}), dynamic=True)
+
+
+@pytest.fixture(scope="module")
+def proto() -> onnx.ModelProto:
+    """Return the classifier's ONNX form, not to be changed."""
+    return export_onnx(build(filled(CLASSIFIER)), CLASSIFIER)
+
+
+def altered(proto: onnx.ModelProto, change: Callable[[np.ndarray], np.ndarray]) -> onnx.ModelProto:
+    """Return the model with one weight array changed, the largest of it."""
+    other = onnx.ModelProto()
+    other.CopyFrom(proto)
+    largest = max(other.graph.initializer, key=lambda one: int(np.prod(one.dims)))
+    changed = change(numpy_helper.to_array(largest).copy())
+    largest.CopyFrom(numpy_helper.from_array(changed, largest.name))
+    return other
+
+
+def test_a_faithful_artifact_passes(proto: onnx.ModelProto) -> None:
+    """The report says what was fed, what was measured and what was allowed."""
+    report = verify(build(filled(CLASSIFIER)), CLASSIFIER, proto)
+    assert [one.inputs for one in report.measured] == [((1, 3, 8, 8),), ((3, 3, 8, 8),)]
+    assert report.opset == OPSET
+    assert report.top5_equal is True
+    for one in report.measured:
+        assert one.max_abs is not None
+        assert 0 <= one.max_abs <= one.bound
+        assert 0 <= 2 * one.noise <= one.bound
+    assert 0 < report.noise < 1e-3
+
+
+def test_verifying_changes_nothing(proto: onnx.ModelProto) -> None:
+    """Twice gives the same report, and the module keeps its float32 numbers."""
+    network = filled(CLASSIFIER)
+    module = build(network)
+    assert verify(module, CLASSIFIER, proto) == verify(module, CLASSIFIER, proto)
+    for name, array in network.tensors.items():
+        np.testing.assert_array_equal(module.state_dict()[name].numpy(), array, strict=True)
+
+
+def test_an_altered_weight_is_found(proto: onnx.ModelProto) -> None:
+    """One number of the ONNX file, changed in its fourth digit, is not within rounding."""
+
+    def change(array: np.ndarray) -> np.ndarray:
+        array.flat[array.size // 2] += ALTERED * np.abs(array).max()
+        return array
+
+    message = (
+        r"^input 1x3x8x8: onnxruntime differs from float64 by .*, expected at most .*: "
+        r"the module's own float32 run differs by "
+    )
+    with pytest.raises(ParityError, match=message):
+        verify(build(filled(CLASSIFIER)), CLASSIFIER, altered(proto, change))
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf], ids=str)
+@pytest.mark.parametrize("name", ["0.weight", "1.running_mean", "6.bias"])
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_a_network_that_is_not_finite_is_refused(broken: float, name: str) -> None:
+    """NaN differs from nothing, so it is looked for by itself."""
+    network = filled(CLASSIFIER)
+    network.tensors[name].flat[0] = broken
+    with pytest.raises(
+        ParityError, match="^input 1x3x8x8: outputs are not finite: a weight or stat"
+    ):
+        verify(build(network), CLASSIFIER, None)
+
+
+def test_an_artifact_that_is_not_finite_is_refused(proto: onnx.ModelProto) -> None:
+    """NaN in the ONNX file alone is found too."""
+    other = altered(proto, lambda array: array * np.float32(np.nan))
+    with pytest.raises(ParityError, match="outputs are not finite"):
+        verify(build(filled(CLASSIFIER)), CLASSIFIER, other)
+
+
+def test_an_output_of_another_shape_is_refused() -> None:
+    """Numbers are not compared by broadcasting."""
+    graph = helper.make_graph(
+        [helper.make_node("ReduceSum", ["input"], ["output"])],
+        "sum",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 1])],
+    )
+    other = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    ours = chain((1, 3), ("ReLU", {}))
+    with pytest.raises(ParityError, match=r"an output has shape \(1, 1\), expected \(1, 3\)"):
+        verify(build(filled(ours)), ours, other)
+
+
+@pytest.mark.parametrize(
+    ("graph", "inputs"),
+    [
+        (chain((5, 3), ("ReLU", {})), [((5, 3),)]),
+        (chain((5, 3), ("ReLU", {}), dynamic=True), [((1, 3),), ((3, 3),)]),
+        (TWO_IN_TWO_OUT, [((1, 3), (1, 3)), ((3, 3), (3, 3))]),
+    ],
+    ids=["static", "dynamic", "two inputs"],
+)
+def test_what_is_fed(graph: Graph, inputs: list[tuple[tuple[int, ...], ...]]) -> None:
+    """A static graph at exactly its shapes, a dynamic one alone and in a batch."""
+    report = verify(build(filled(graph)), graph, None)
+    assert [one.inputs for one in report.measured] == inputs
+
+
+def test_without_onnx_the_module_is_still_measured() -> None:
+    """The report then has no opset, and the module's own difference."""
+    report = verify(build(filled(CLASSIFIER)), CLASSIFIER, None)
+    assert report.opset is None
+    assert all(one.max_abs is None for one in report.measured)
+    assert report.max_abs == report.noise
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        (WIDE, True),
+        (chain((2, 3), ("Linear", {"in_features": 3, "out_features": TOP}), dynamic=True), True),
+        (chain((2, 3), ("Linear", {"in_features": 3, "out_features": TOP - 1})), None),
+        (chain((2, 3, 8, 8), ("ReLU", {})), None),
+        (TWO_IN_TWO_OUT, None),
+    ],
+    ids=["seven", "five", "four", "an image", "two outputs"],
+)
+def test_classes_are_ranked_where_there_are_five(graph: Graph, expected: bool | None) -> None:
+    """A single output of N x K with K of five or more is a classifier."""
+    assert verify(build(filled(graph)), graph, None).top5_equal is expected
+
+
+def equal_classes() -> Network:
+    """Return a network of seven classes, all with the same numbers."""
+    network = filled(WIDE)
+    row = network.tensors["0.weight"][:1]
+    same = {"0.weight": np.repeat(row, 7, axis=0), "0.bias": np.zeros(7, np.float32)}
+    return network._replace(tensors=same)
+
+
+def test_equal_classes_are_no_difference() -> None:
+    """Which of two equal classes stands first is not a question of correctness."""
+    network = equal_classes()
+    report = verify(build(network), WIDE, None)
+    assert report.top5_equal is True
+
+
+def test_classes_in_another_order_are_found() -> None:
+    """An artifact that gives the right numbers to the wrong classes does not pass."""
+    network = filled(WIDE)
+    swapped = {name: array[::-1].copy() for name, array in network.tensors.items()}
+    proto = export_onnx(build(network._replace(tensors=swapped)), WIDE)
+    with pytest.raises(ParityError, match="^input 1x3: onnxruntime differs from float64 by"):
+        verify(build(network), WIDE, proto)
+
+
+def test_a_network_of_zeros_passes() -> None:
+    """Where there is no noise and no scale, equal is equal."""
+    network = filled(WIDE)
+    zeros = {name: np.zeros_like(array) for name, array in network.tensors.items()}
+    report: Report = verify(build(network._replace(tensors=zeros)), WIDE, None)
+    assert (report.noise, report.measured[0].bound) == (0.0, 0.0)
+
+
+def test_run_leaves_its_inputs_alone() -> None:
+    """A batch that was fed can be fed again."""
+    (batch,) = batches([(2, 3)])
+    before = batch.copy()
+    (output,) = run(build(filled(chain((2, 3), ("ReLU", {})))), [batch])
+    np.testing.assert_array_equal(batch, before)
+    np.testing.assert_array_equal(output, np.maximum(before, 0))
+
+
+def test_a_graph_that_is_not_dynamic_is_not_resized() -> None:
+    """A fixed reshape is verified as it is."""
+    graph = chain((2, 4), ("Reshape", {"shape": (2, 2, 2)}))
+    assert verify(build(filled(graph)), replace(graph), None).measured[0].inputs == ((2, 4),)
