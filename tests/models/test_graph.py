@@ -163,12 +163,17 @@ def test_outputs_have_names_of_their_own() -> None:
     assert TWO_IN_TWO_OUT.output_names() == ("output_1", "output_2")
 
 
-@pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8", ">f4"])
-def test_floating_point_numbers_become_float32(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["<f2", "<f4", "<f8", ">f4", "<i8", "u1"])
+def test_numbers_become_float32(kind: str) -> None:
     """Whatever a file stores, the network computes in float32 of this machine."""
-    array = np.array([0.5, -2], kind)
+    array = np.array([0, 2], kind)
     assert float32(array).dtype == np.float32
-    assert float32(array).tolist() == [0.5, -2]
+    assert float32(array).tolist() == [0, 2]
+
+
+def test_numbers_beyond_float32_become_infinite() -> None:
+    """They are found when outputs are looked at, so no warning is due here."""
+    assert float32(np.array([1e300, -1e300])).tolist() == [np.inf, -np.inf]
 
 
 def test_float32_is_not_copied() -> None:

@@ -16,7 +16,7 @@ from models.report import Report
 from models.verify import TOP, run, verify
 from tests.small_networks import CLASSIFIER, TWO_IN_TWO_OUT, batches, chain, filled
 
-ALTERED = 1e-4  # about a thousand times float32's step, far below what a wrong class would take
+ALTERED = 1e-4  # outputs are near 50, where float32 has steps of 4e-6 and noise of a few of them
 WIDE = chain((2, 3), ("Linear", {"in_features": 3, "out_features": 7}), dynamic=True)
 
 
@@ -26,13 +26,14 @@ def proto() -> onnx.ModelProto:
     return export_onnx(build(filled(CLASSIFIER)), CLASSIFIER)
 
 
-def altered(proto: onnx.ModelProto, change: Callable[[np.ndarray], np.ndarray]) -> onnx.ModelProto:
-    """Return the model with one weight array changed, the largest of it."""
+def altered(
+    proto: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]
+) -> onnx.ModelProto:
+    """Return the model with the named array changed."""
     other = onnx.ModelProto()
     other.CopyFrom(proto)
-    largest = max(other.graph.initializer, key=lambda one: int(np.prod(one.dims)))
-    changed = change(numpy_helper.to_array(largest).copy())
-    largest.CopyFrom(numpy_helper.from_array(changed, largest.name))
+    (found,) = [one for one in other.graph.initializer if one.name == name]
+    found.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(found).copy()), name))
     return other
 
 
@@ -58,19 +59,25 @@ def test_verifying_changes_nothing(proto: onnx.ModelProto) -> None:
         np.testing.assert_array_equal(module.state_dict()[name].numpy(), array, strict=True)
 
 
-def test_an_altered_weight_is_found(proto: onnx.ModelProto) -> None:
-    """One number of the ONNX file, changed in its fourth digit, is not within rounding."""
-
-    def change(array: np.ndarray) -> np.ndarray:
-        array.flat[array.size // 2] += ALTERED * np.abs(array).max()
-        return array
-
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("6.bias", lambda bias: bias + ALTERED * np.float32([0, 0, 1, 0, 0, 0])),
+        ("6.weight", lambda weight: weight * np.float32(1 + ALTERED)),
+        ("0.weight", lambda weight: weight[:, :, ::-1]),
+    ],
+    ids=["one number", "all a little", "upside down"],
+)
+def test_an_altered_weight_is_found(
+    proto: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """What is more than rounding is not passed over, with the numbers that show it."""
     message = (
         r"^input 1x3x8x8: onnxruntime differs from float64 by .*, expected at most .*: "
         r"the module's own float32 run differs by "
     )
     with pytest.raises(ParityError, match=message):
-        verify(build(filled(CLASSIFIER)), CLASSIFIER, altered(proto, change))
+        verify(build(filled(CLASSIFIER)), CLASSIFIER, altered(proto, name, change))
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf], ids=str)
@@ -88,7 +95,7 @@ def test_a_network_that_is_not_finite_is_refused(broken: float, name: str) -> No
 
 def test_an_artifact_that_is_not_finite_is_refused(proto: onnx.ModelProto) -> None:
     """NaN in the ONNX file alone is found too."""
-    other = altered(proto, lambda array: array * np.float32(np.nan))
+    other = altered(proto, "6.weight", lambda weight: weight * np.float32(np.nan))
     with pytest.raises(ParityError, match="outputs are not finite"):
         verify(build(filled(CLASSIFIER)), CLASSIFIER, other)
 
