@@ -5,8 +5,10 @@ without any class of ours; `.safetensors` holds the same, its texts in the metad
 says what is promised.
 """
 
+import hashlib
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -25,6 +27,7 @@ from models.spec import ModelSpec
 
 FORMAT = "relume"
 SCHEMA = 1
+TEXTS = ("spec", "graph", "report")
 
 # What zipfile and torch.load raise for bytes that somebody, or something, has changed.
 _DAMAGE = (
@@ -124,8 +127,10 @@ def _is_plain(value: Any) -> bool:
 
 def save_safetensors(path: Path, checkpoint: Checkpoint) -> None:
     """Write a `.safetensors` with the same content as the `.pt`."""
-    metadata = {"format": FORMAT, "schema": str(SCHEMA), **_texts(checkpoint)}
-    safetensors.numpy.save_file(_owned(checkpoint.network), path, metadata)
+    texts, tensors = _texts(checkpoint), _owned(checkpoint.network)
+    digest = _digest(texts, tensors)
+    metadata = {"format": FORMAT, "schema": str(SCHEMA), "digest": digest, **texts}
+    safetensors.numpy.save_file(tensors, path, metadata)
 
 
 def load_safetensors(path: Path) -> Checkpoint:
@@ -146,7 +151,21 @@ def load_safetensors(path: Path) -> Checkpoint:
         raise ArtifactError(f"{path}: a safetensors file, but no relume artifact")
     schema = metadata.get("schema", "")
     _check_schema(path, int(schema) if schema.isdecimal() else schema)
-    return _checkpoint(path, metadata, tensors)
+    checkpoint = _checkpoint(path, metadata, tensors)
+    if metadata.get("digest") != _digest(metadata, tensors):
+        raise ArtifactError(f"{path}: damaged: the digest differs from what was written")
+    return checkpoint
+
+
+def _digest(texts: Mapping[str, str], tensors: Mapping[str, Array]) -> str:
+    """Return the SHA-256 of everything that counts; the format itself has no checksum."""
+    digest = hashlib.sha256()
+    for key in TEXTS:
+        digest.update(texts[key].encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].shape}".encode())
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.hexdigest()
 
 
 def _owned(network: Network) -> dict[str, Array]:
@@ -162,9 +181,7 @@ def _texts(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def _checkpoint(path: Path, texts: dict[str, Any], tensors: dict[str, Array]) -> Checkpoint:
-    if missing := [
-        key for key in ("spec", "graph", "report") if not isinstance(texts.get(key), str)
-    ]:
+    if missing := [key for key in TEXTS if not isinstance(texts.get(key), str)]:
         raise ArtifactError(f"{path}: damaged: no {', '.join(missing)}")
     if odd := [name for name, array in tensors.items() if array.dtype != np.float32]:
         raise ArtifactError(f"{path}: damaged: {', '.join(odd)}: found other than float32")

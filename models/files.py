@@ -40,7 +40,7 @@ class Written:
 
 @contextmanager
 def writing() -> Iterator[Written]:
-    """Put files in place when the block ends well, and leave none behind when it does not."""
+    """Put files in place when the block ends well; leave no part of one when it does not."""
     files = Written()
     try:
         yield files

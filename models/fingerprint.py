@@ -53,6 +53,8 @@ def fingerprint(graph: Graph) -> str:
         lines.append([node.op, attrs, [numbers[source(name)] for name in node.inputs]])
         numbers[node.name] = index
     lines.append([numbers[source(name)] for name in graph.outputs])
+    read = {name for node in graph.nodes for name in node.inputs} | set(graph.outputs)
+    lines.extend("unused input" for given in graph.inputs if given.name not in read)
     unused = (node for node in graph.nodes if node.name not in numbers)
     lines.extend(sorted(node.op for node in unused if node.op not in _TRANSPARENT))
     groups: dict[str, list[str]] = {}  # which of them is the owner depends on the nodes' order

@@ -61,6 +61,8 @@ class Report:
         """
         try:
             fields = json.loads(text)
+            if not fields["measured"]:
+                raise ValueError("nothing was measured")
             measured = tuple(
                 Measured(**{**one, "inputs": tuple(tuple(shape) for shape in one["inputs"])})
                 for one in fields["measured"]

@@ -190,6 +190,8 @@ class InceptionResNetV2Torch(nn.Module):
             if isinstance(module, nn.Conv2d):
                 fan_out = math.prod(module.kernel_size) * module.out_channels
                 nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+            elif isinstance(module, nn.BatchNorm2d):
+                module.reset_parameters()
         bound = 1 / math.sqrt(self.classifier.in_features)
         nn.init.uniform_(self.classifier.weight, -bound, bound)
         nn.init.zeros_(self.classifier.bias)

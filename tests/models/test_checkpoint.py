@@ -354,3 +354,13 @@ def test_a_pickle_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
             archive.writestr(name, b"\x80\x02)." if name.endswith("data.pkl") else content)
     with pytest.raises(ArtifactError, match="a PyTorch file, but no relume artifact"):
         load_pt(path)
+
+
+def test_a_safetensors_with_another_number_is_refused(tmp_path: Path) -> None:
+    """The format has no checksum of its own: one flipped bit of a weight is noticed all the same."""
+    path = saved(tmp_path, ".safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"net\.safetensors: damaged: the digest differs"):
+        load_safetensors(path)

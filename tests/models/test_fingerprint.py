@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.build import build
 from models.fingerprint import align, fingerprint, head_width
-from models.graph import Graph, Network, Node
+from models.graph import Graph, Input, Network, Node
 from models.verify import run
 from tests.small_networks import CLASSIFIER, SHARED, Layer, batches, chain, filled, graph_of, graphs
 
@@ -232,3 +232,11 @@ def test_align_keeps_what_the_file_says() -> None:
     assert norm.attrs["momentum"] == 0.7
     assert head.attrs["out_features"] == 6
     np.testing.assert_array_equal(outputs(aligned)[0], outputs(network)[0])
+
+
+def test_an_input_that_nobody_reads_counts() -> None:
+    """A network with one more input is another network."""
+    nodes = (Node("0", "ReLU", ("input_1",), {}),)
+    one = Graph((Input("input_1", (2, 3)),), nodes, ("0",))
+    two = Graph((Input("input_1", (2, 3)), Input("input_2", (2, 3))), nodes, ("0",))
+    assert fingerprint(one) != fingerprint(two)

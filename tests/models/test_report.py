@@ -83,6 +83,7 @@ SOUND: dict[str, Any] = json.loads(Report((Measured(SHAPES, 0.0, 0.0, 0.0, None)
         json.dumps(SOUND | {"measured": [SOUND["measured"][0] | {"extra": 1}]}),
         json.dumps(SOUND | {"measured": [SOUND["measured"][0] | {"inputs": 3}]}),
         json.dumps(SOUND | {"measured": 3}),
+        json.dumps(SOUND | {"measured": []}),
     ],
     ids=lambda text: text[:40],
 )
