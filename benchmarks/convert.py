@@ -18,8 +18,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 ROOT = Path(__file__).resolve().parents[1]
 
 READ = """
@@ -34,6 +32,7 @@ WALK = """
 import json, sys, time
 from pathlib import Path
 from converters.t7 import reader
+from converters.t7.objects import Tensor, walk
 
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -42,7 +41,7 @@ def anonymous():
 path, before = Path(sys.argv[1]), anonymous()
 start = time.perf_counter()
 root = reader.read(path)
-arrays = [one.array() for one in reader.walk(root) if isinstance(one, reader.Tensor)]
+arrays = [one.array() for one in walk(root) if isinstance(one, Tensor)]
 seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "anonymous": anonymous() - before, "views": len(arrays)}))
 """

@@ -84,7 +84,8 @@ class Lowering:
         self._names: set[str] = set()
         self._tensors: dict[str, Array] = {}
         self._ties: list[tuple[str, str]] = []
-        self._owners: dict[tuple[Any, ...], str] = {}
+        # With the array itself: another could get its address once it is gone.
+        self._owners: dict[tuple[Any, ...], tuple[str, Array]] = {}
         self._misshapen: list[str] = []
 
     def input(self, name: str, shape: Shape) -> Value:
@@ -149,7 +150,7 @@ class Lowering:
                     f"{name} is {'absent' if array is None else array.shape}, expected {shape}"
                 )
                 continue
-            owner = self._owners.setdefault(_place(array), name)
+            owner, _ = self._owners.setdefault(_place(array), (name, array))
             if owner == name:
                 self._tensors[name] = float32(array)
             else:

@@ -66,8 +66,7 @@ class _Reader:
         elif node.op == "call_module" and type(layer) in OP_NAMES and not node.kwargs:
             self._layer(node, str(node.target))
         elif node.op == "call_function" and node.target in _FUNCTIONS:
-            op, inputs, attrs = _FUNCTIONS[node.target](*node.args, **node.kwargs)
-            self._add(node, node.name, op, inputs, attrs)
+            self._add(node, node.name, *_called(node))
         else:
             raise ArtifactError(
                 f"{node.name}: {node.op} {node.target} has no word in graphs: write it with the "
@@ -114,6 +113,15 @@ def _mul(x: Any, y: Any) -> Called:
             f"{tensor.name} * {factor.name}: a product of tensors has no word in graphs"
         )
     return "Scale", (tensor,), {"factor": float(factor)}
+
+
+def _called(node: fx.Node) -> Called:
+    try:
+        return _FUNCTIONS[node.target](*node.args, **node.kwargs)
+    except (TypeError, ValueError) as error:  # another spelling, such as `axis` for `dim`
+        raise ArtifactError(
+            f"{node.name}: {node.args} {dict(node.kwargs)}: arguments that have no word in graphs"
+        ) from error
 
 
 _FUNCTIONS: dict[Any, Callable[..., Called]] = {

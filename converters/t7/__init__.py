@@ -7,7 +7,7 @@ from pathlib import Path
 from converters.lowering import Infer, Lowered, Lowering
 from converters.t7 import layers, reader
 from converters.t7.network import STATE_FIELDS, check_classes, layer, lower
-from converters.t7.reader import LuaTable, Tensor, TorchObject
+from converters.t7.objects import LuaTable, Tensor, TorchObject, walk
 from models.errors import FormatError
 from models.graph import Shape, is_statistic
 
@@ -32,7 +32,7 @@ class T7Source:
                 self.name, 0, found=_described(root), expected="a module, such as nn.Sequential"
             )
         self.root = root
-        self._objects = [one for one in reader.walk(root) if isinstance(one, TorchObject)]
+        self._objects = [one for one in walk(root) if isinstance(one, TorchObject)]
         self.classes = Counter(one.class_name for one in self._objects)
 
     def check(self, infer: Infer) -> None:
@@ -66,7 +66,7 @@ class T7Source:
 
 
 def _described(value: object) -> str:
-    if isinstance(value, LuaTable):
-        keys = ", ".join(str(key) for key in list(value)[:8])
-        return f"a table with the keys {keys}" if keys else "an empty table"
-    return f"a {type(value).__name__}"
+    if not isinstance(value, LuaTable):
+        return reader.kind(value)
+    keys = [key[:40] if isinstance(key, str) else reader.kind(key) for key in list(value)[:8]]
+    return f"a table with the keys {', '.join(keys)}" if keys else "an empty table"

@@ -6,15 +6,18 @@ the memory a new value, and whoever reads the handle later reads that value. The
 out has no in-place operations and computes what Torch7 computed.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from converters.lowering import Lowered, Lowering, Rules, Value
-from converters.t7.reader import LuaTable, Storage, Tensor, TorchObject
+from converters.t7.objects import Function, LuaTable, Storage, Tensor, TorchObject
+from converters.t7.reader import kind
 from models.errors import FormatError, UnsupportedLayer, WeightMismatch
 from models.graph import Array, Shape, numbered
 
-MAX_DEPTH = 200  # containers inside containers; Inception-ResNet-v2 has 8
+MAX_DEPTH = 100  # containers inside containers, Inception-ResNet-v2 has 8; torch copies recursively
+MAX_CALLS = 100_000
 
 # Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the
 # class: gradients, outputs, and the scratch memory of the layers (each named in nn/<class>.lua).
@@ -32,6 +35,9 @@ STATE_FIELDS = frozenset(
 )
 
 
+_METHODS = ("updateOutput", "forward")  # an object may override its class's
+
+
 class Memory:
     """The values of one storage, by the shape that they are read in; a write drops the others."""
 
@@ -39,14 +45,19 @@ class Memory:
         self.values = {value.shape: value}
 
 
-class Handle(NamedTuple):
-    """A tensor as a Lua variable has it: a shape over a memory that others may share."""
+class Handle:
+    """A tensor object of Lua: a shape over a memory that others may share.
 
-    memory: Memory
-    shape: Shape
+    Every module has one for its output, which a second call of the same module sets anew: who kept
+    the first result sees the second (`self.output` in each file of torch/nn).
+    """
+
+    def __init__(self, memory: Memory, shape: Shape) -> None:
+        self.memory = memory
+        self.shape = shape
 
 
-Tree = Handle | tuple["Tree", ...]  # what a module takes and gives: a tensor, or a table of them
+Tree = Handle | list["Tree"]  # what a module takes and gives: a tensor, or a table of them
 
 
 class Module:
@@ -65,7 +76,7 @@ class Module:
     def error(self, field: str, found: Any, expected: str) -> FormatError:
         """Return an error that names this layer."""
         at = f"layer {self.path or '(the whole file)'} ({self.source.class_name})"
-        shown = type(found).__name__ if isinstance(found, (LuaTable, dict)) else repr(found)[:60]
+        shown = kind(found) if isinstance(found, LuaTable) or found is None else repr(found)[:60]
         return FormatError(self.run.net.source, at, found=f"{field} = {shown}", expected=expected)
 
     def unsupported(self, reason: str) -> UnsupportedLayer:
@@ -79,8 +90,12 @@ class Module:
     def number(self, field: str, default: float | None = None) -> float:
         """Return a field that is a number."""
         value = self.source.fields.get(field, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise self.error(field, value, "a number")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, float | int)
+            or not math.isfinite(value)
+        ):
+            raise self.error(field, value, "a finite number")
         return float(value)
 
     def integer(self, field: str, default: int | None = None) -> int:
@@ -148,12 +163,17 @@ class Run:
         self.net = net
         self.claimed: set[int] = set()  # tensors of the file that the network uses
         self.pooled: dict[int, tuple[Module, Value]] = {}  # max pooling modules, what they were fed
+        self._outputs: dict[int, Tree] = {}  # of each module object, while it stays the same
         self._depth = 0
+        self._calls = 0
 
     def forward(self, module: Module, x: Tree) -> Tree:
         """Apply the rule of a module's class to its input."""
         if self._depth >= MAX_DEPTH:
             raise UnsupportedLayer([(module.path, f"modules nested more than {MAX_DEPTH} deep")])
+        self._calls += 1
+        if self._calls > MAX_CALLS:  # shared containers can be reached on exponentially many paths
+            raise module.unsupported(f"modules run more than {MAX_CALLS:,} times")
         self._depth += 1
         try:
             return layer[module.source.class_name](self, module, x)
@@ -166,35 +186,62 @@ class Run:
             raise module.unsupported(f"its input is a table of {len(x)}, not a tensor")
         return x
 
-    def table(self, module: Module, x: Tree) -> tuple[Handle, ...]:
+    def image(self, module: Module, x: Tree) -> Handle:
+        """Return an input that has to be an image, or a batch of images."""
+        given = self.tensor(module, x)
+        if len(given.shape) not in (3, 4):
+            raise module.unsupported(f"takes images, its input has {len(given.shape)} dimensions")
+        return given
+
+    def table(self, module: Module, x: Tree) -> list[Handle]:
         """Return an input that has to be a table of tensors."""
         if isinstance(x, Handle) or not x:
             raise module.unsupported("its input is not a table of tensors")
-        return tuple(self.tensor(module, item) for item in x)
+        return [self.tensor(module, item) for item in x]
 
     def read(self, handle: Handle) -> Value:
         """Return what a tensor holds now."""
         values = handle.memory.values
         if handle.shape not in values:  # somebody wrote through a view of another shape
             written = next(iter(values.values()))
-            values[handle.shape] = self.net.add(
-                f"{written.name}_view", "Reshape", written, shape=list(handle.shape)
-            )
+            shape = list(handle.shape)
+            if shape[:1] == list(written.shape[:1]):
+                shape[0] = -1  # a batch stays one of any size
+            at = f"{written.name}_view"
+            values[handle.shape] = self.net.add(at, "Reshape", written, shape=shape)
         return values[handle.shape]
 
-    def fresh(self, value: Value) -> Handle:
-        """Return a tensor that nobody else holds."""
-        return Handle(Memory(value), value.shape)
+    def fresh(self, module: Module, value: Value) -> Handle:
+        """Return a module's output in memory of its own, which its next call overwrites."""
+        given = self._outputs.get(id(module.source))
+        if not isinstance(given, Handle):
+            return self._output(module, Memory(value), value.shape)
+        given.memory.values = {value.shape: value}
+        given.shape = value.shape
+        return given
 
-    def write(self, handle: Handle, value: Value) -> Handle:
-        """Replace what a tensor holds, for everybody who holds it."""
+    def write(self, module: Module, handle: Handle, value: Value) -> Handle:
+        """Return a module's output after it replaced what `handle` holds, for all who hold it."""
         handle.memory.values = {value.shape: value}
-        return handle
+        return self._output(module, handle.memory, value.shape)
 
-    def view(self, handle: Handle, value: Value) -> Handle:
-        """Return the same memory in another shape, of which `value` is the reading."""
+    def view(self, module: Module, handle: Handle, value: Value) -> Handle:
+        """Return a module's output: `handle`'s memory, of which `value` is the reading."""
         handle.memory.values.setdefault(value.shape, value)
-        return Handle(handle.memory, value.shape)
+        return self._output(module, handle.memory, value.shape)
+
+    def table_of(self, module: Module, items: list[Tree]) -> Tree:
+        """Return a module's output table, which its next call fills anew."""
+        given = self._outputs.setdefault(id(module.source), items)
+        if isinstance(given, list):
+            given[:] = items
+        return given
+
+    def _output(self, module: Module, memory: Memory, shape: Shape) -> Handle:
+        given = self._outputs.setdefault(id(module.source), Handle(memory, shape))
+        assert isinstance(given, Handle)
+        given.memory, given.shape = memory, shape
+        return given
 
 
 def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> Lowered:
@@ -208,10 +255,9 @@ def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> Lowered:
     run = Run(net)
     top = Module(root, "", run)
     check_classes(root, net)
-    inputs = tuple(
-        run.fresh(net.input(name, shape))
-        for name, shape in zip(numbered("input", len(shapes)), shapes, strict=True)
-    )
+    names = numbered("input", len(shapes))
+    given = [net.input(name, shape) for name, shape in zip(names, shapes, strict=True)]
+    inputs: list[Tree] = [Handle(Memory(value), value.shape) for value in given]
     outputs = run.forward(top, inputs if len(inputs) > 1 else inputs[0])
     ends = [run.read(handle) for handle in _leaves(outputs)]
     if not ends:
@@ -245,11 +291,13 @@ def _modules(top: Module) -> Iterator[Module]:
 
 def check_classes(root: TorchObject, net: Lowering) -> None:
     """Raise UnsupportedLayer for all modules whose class has no rule, wherever they are."""
-    unknown = [
-        (module.path, module.source.class_name)
-        for module in _modules(Module(root, "", Run(net)))
-        if module.source.class_name not in layer
-    ]
+    unknown = []
+    for module in _modules(Module(root, "", Run(net))):
+        name, fields = module.source.class_name, module.source.fields
+        if name not in layer:
+            unknown.append((module.path, name))
+        elif any(isinstance(fields.get(method), Function) for method in _METHODS):
+            unknown.append((module.path, f"{name} with a Lua function of its own"))
     if unknown:
         raise UnsupportedLayer(unknown)
 

@@ -1,4 +1,4 @@
-"""Bytes of a binary `.t7` file -> the Lua objects they describe.
+"""Bytes of a binary `.t7` file -> the objects they describe.
 
 The file is mapped, never loaded: a storage becomes its place in the file, and an array over it is
 a read-only view until somebody copies it. Nothing is executed and nothing is believed before it is
@@ -7,199 +7,32 @@ checked, so reading takes memory for the objects alone, whatever sizes the file 
 Source: torch/torch7 File.lua (records), generic/Tensor.c and generic/Storage.c (payloads).
 """
 
-import math
 import mmap
 import struct
-from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from converters.t7.objects import (
+    STORAGE_CLASSES,
+    TENSOR_CLASSES,
+    Function,
+    LuaBoolean,
+    LuaTable,
+    Storage,
+    T7File,
+    Tensor,
+    TorchObject,
+)
 from models.errors import FormatError
 
-NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN, FUNCTION, LEGACY_RECUR_FUNCTION, RECUR_FUNCTION = range(
-    9
-)
+NIL, NUMBER, STRING, TABLE, TORCH, BOOLEAN = range(6)
+FUNCTION, LEGACY_RECUR_FUNCTION, RECUR_FUNCTION = 6, 7, 8
 
 MAX_DIMENSIONS = 64  # numpy's own limit; the formats of the time stop at 5
-MAX_EXPANDED = (
-    1 << 22
-)  # elements of a view that repeats its storage: a file of bytes must not ask for more
-
-_ITEM_TYPES = {
-    "Byte": "u1",
-    "Char": "i1",
-    "Short": "<i2",
-    "Int": "<i4",
-    "Long": "<i8",
-    "Half": "<f2",
-    "Float": "<f4",
-    "Double": "<f8",
-}
-
-
-def _classes(suffix: str) -> dict[str, np.dtype[Any]]:
-    # cutorch: torch.CudaTensor holds floats, torch.CudaLongTensor longs; the bytes are the same.
-    names = {f"torch.{kind}{suffix}": np.dtype(item) for kind, item in _ITEM_TYPES.items()}
-    gpu = {f"torch.Cuda{kind}{suffix}": np.dtype(item) for kind, item in _ITEM_TYPES.items()}
-    del gpu[f"torch.CudaFloat{suffix}"]
-    return {**names, **gpu, f"torch.Cuda{suffix}": np.dtype("<f4")}
-
+MAX_CLASS_NAME = 200  # for one line of an error; Torch7's longest have 40
 
 # Of a tensor of each rank: sizes, strides and the storage offset, all longs.
 _GEOMETRIES = [struct.Struct(f"<{2 * rank + 1}q") for rank in range(MAX_DIMENSIONS + 1)]
-
-TENSOR_CLASSES = _classes("Tensor")
-STORAGE_CLASSES = _classes("Storage")
-
-
-class LuaTable(dict[Any, Any]):
-    """A Lua table: equal only to itself, and usable as a key, as in Lua."""
-
-    __slots__ = ()
-    __hash__ = object.__hash__  # type: ignore[assignment]  # identity, as Lua has it
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __ne__(self, other: object) -> bool:
-        return self is not other
-
-    def array(self) -> list[Any]:
-        """Return the values at 1, 2, ... up to the first gap: what Lua's `ipairs` visits."""
-        values: list[Any] = []
-        while (value := self.get(len(values) + 1)) is not None:
-            values.append(value)
-        return values
-
-
-class LuaBoolean(Enum):
-    """A boolean used as a table key; Python would take True for the key 1."""
-
-    TRUE = True
-    FALSE = False
-
-
-class TorchObject:
-    """An object of any class but tensors and storages: its class name and its fields."""
-
-    __slots__ = ("class_name", "fields", "version")
-
-    def __init__(self, class_name: str, version: int) -> None:
-        self.class_name = class_name
-        self.version = version
-        self.fields = LuaTable()
-
-    def __repr__(self) -> str:
-        return f"<{self.class_name}>"
-
-
-class Storage:
-    """A run of numbers in the file: `size` items from byte `at`."""
-
-    __slots__ = ("at", "class_name", "file", "size")
-
-    def __init__(self, class_name: str, file: "T7File", at: int, size: int) -> None:
-        self.class_name = class_name
-        self.file = file
-        self.at = at
-        self.size = size
-
-    def __repr__(self) -> str:
-        return f"<{self.class_name} of {self.size}>"
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The type of its items in the file."""
-        return STORAGE_CLASSES[self.class_name]
-
-    def array(self) -> npt.NDArray[Any]:
-        """Return all of it as a read-only array over the file, without copying."""
-        return np.ndarray((self.size,), self.dtype, buffer=self.file.data, offset=self.at)
-
-
-class Tensor:
-    """A view of a storage; sizes, strides and offset count elements, the offset from 0."""
-
-    __slots__ = ("at", "class_name", "file", "offset", "shape", "storage", "strides")
-
-    def __init__(
-        self,
-        class_name: str,
-        file: "T7File",
-        at: int,
-        geometry: tuple[tuple[int, ...], tuple[int, ...], int],
-    ) -> None:
-        self.class_name = class_name
-        self.file = file
-        self.at = at
-        self.shape, self.strides, self.offset = geometry
-        self.storage: Storage | None = None
-
-    def __repr__(self) -> str:
-        return f"<{self.class_name} {'x'.join(map(str, self.shape)) or 'empty'}>"
-
-    @property
-    def size(self) -> int:
-        """How many elements the view has; 0 for a tensor without dimensions, as in Torch7."""
-        return math.prod(self.shape) if self.shape else 0
-
-    def array(self) -> npt.NDArray[Any]:
-        """Return a read-only array over the file, without copying.
-
-        Raises:
-            FormatError: The view reaches outside its storage.
-        """
-        dtype = TENSOR_CLASSES[self.class_name]
-        if self.size == 0:
-            return np.empty(self.shape or (0,), dtype)
-        held = self.storage.size if self.storage is not None else 0
-        last = self.offset + sum(
-            (n - 1) * step for n, step in zip(self.shape, self.strides, strict=True)
-        )
-        if self.storage is None or last >= held:
-            raise self.file.error(
-                self.at,
-                f"a tensor that reaches element {last + 1:,}",
-                f"at most {held:,}: its storage's size",
-            )
-        if self.size > max(held, MAX_EXPANDED):
-            raise self.file.error(
-                self.at,
-                f"{self.size:,} elements repeated from {held:,}",
-                f"at most {MAX_EXPANDED:,}",
-            )
-        return np.ndarray(
-            self.shape,
-            dtype,
-            buffer=self.file.data,
-            offset=self.storage.at + self.offset * dtype.itemsize,
-            strides=[step * dtype.itemsize for step in self.strides],
-        )
-
-
-class Function(NamedTuple):
-    """A Lua function: kept as opaque bytes, never run."""
-
-    record_type: int
-    bytecode: bytes
-    upvalues: list[Any]  # one entry once read: whatever the record holds
-
-
-class T7File:
-    """A mapped `.t7` file."""
-
-    def __init__(self, path: Path, data: mmap.mmap | bytes) -> None:
-        self.path = path
-        self.data = data
-        self.size = len(data)
-
-    def error(self, at: int, found: str, expected: str) -> FormatError:
-        """Return an error that names the file and the byte."""
-        return FormatError(self.path, at, found=found, expected=expected)
 
 
 def read(path: Path, name: Path | None = None) -> Any:
@@ -382,8 +215,10 @@ class _Reader:
         return self._printable(self._counted("class name")), int(digits)
 
     def _printable(self, name: str) -> str:
-        if not name or not name.isprintable():
-            raise self.file.error(self.at, f"class name {name[:40]!r}", "a printable name")
+        if not name.isprintable() or not 0 < len(name) <= MAX_CLASS_NAME:
+            raise self.file.error(
+                self.at, f"class name {name[:40]!r}", f"a name of 1 to {MAX_CLASS_NAME} characters"
+            )
         return name
 
     def _storage(self, class_name: str) -> Storage:
@@ -430,7 +265,7 @@ class _Reader:
             raise self.file.error(
                 at - 4, f"a function of {length:,} bytes", f"0 to the {left:,} that are left"
             )
-        value = Function(tag, bytes(self.file.data[at : at + length]), [])
+        value = Function(tag, self.file.data[at : at + length])
         if index is not None:
             self.objects[index] = value
         self.at = at + length
@@ -440,7 +275,7 @@ class _Reader:
         """Give a tensor its storage, an object its fields, a function its upvalues."""
         if isinstance(holder, Tensor):
             if value is not None and not isinstance(value, Storage):
-                raise self.file.error(self.at, f"{_kind(value)} as a tensor's storage", "a storage")
+                raise self.file.error(self.at, f"{kind(value)} as a tensor's storage", "a storage")
             if value is not None and value.dtype != TENSOR_CLASSES[holder.class_name]:
                 raise self.file.error(
                     self.at, f"{holder.class_name} over {value.class_name}", "one type"
@@ -449,15 +284,19 @@ class _Reader:
         elif isinstance(holder, TorchObject):
             if not isinstance(value, LuaTable):
                 raise self.file.error(
-                    self.at, f"{_kind(value)} as the fields of {holder.class_name}", "a table"
+                    self.at, f"{kind(value)} as the fields of {holder.class_name}", "a table"
                 )
             holder.fields = value
         else:
-            holder.upvalues.append(value)
+            holder.upvalues = value
 
 
-def _kind(value: Any) -> str:
-    return f"<{value.class_name}>" if hasattr(value, "class_name") else type(value).__name__
+def kind(value: Any) -> str:
+    """Return what a value is, in Lua's words."""
+    if value is None:
+        return "nil"
+    names = {LuaTable: "a table", str: "a string", bytes: "a string", bool: "a boolean"}
+    return names.get(type(value)) or ("a number" if isinstance(value, float) else repr(value))
 
 
 def _check_first_bytes(file: T7File) -> None:
@@ -479,26 +318,3 @@ def _check_first_bytes(file: T7File) -> None:
     raise file.error(
         0, found or f"bytes {head.hex(' ')}", "a binary .t7: type id 0 to 8, little-endian"
     )
-
-
-def walk(root: Any) -> Iterator[Any]:
-    """Yield every table, object, tensor, storage and function below `root`, each once."""
-    seen: set[int] = set()
-    waiting = [root]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, (str, bytes, float, bool, LuaBoolean)) or value is None:
-            continue
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        yield value
-        if isinstance(value, LuaTable):
-            waiting.extend(value.keys())
-            waiting.extend(value.values())
-        elif isinstance(value, TorchObject):
-            waiting.append(value.fields)
-        elif isinstance(value, Tensor):
-            waiting.append(value.storage)
-        elif isinstance(value, Function):
-            waiting.extend(value.upvalues)

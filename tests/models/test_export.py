@@ -1,5 +1,6 @@
 """ONNX: every op computes what the module computes, under names that can be relied on."""
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -160,6 +161,14 @@ def test_exporting_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     """The exporter's progress and advice are not shown to the user."""
     export_onnx(build(filled(SHARED)), SHARED)
     assert capfd.readouterr() == ("", "")
+
+
+def test_exporting_leaves_the_exporters_log_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that wants the exporter's own log still has it afterwards."""
+    logger = logging.getLogger("torch.onnx")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    export_onnx(build(filled(SHARED)), SHARED)
+    assert logger.level == logging.INFO
 
 
 REFUSED = {

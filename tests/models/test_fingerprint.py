@@ -103,6 +103,7 @@ DIFFERENT = {
     "swapped inputs": with_node(BRANCHES, "join", inputs=("act", "left")),
     "another output": replace(BRANCHES, outputs=("join",)),
     "one more output": replace(BRANCHES, outputs=("head", "join")),
+    "one more output, first": replace(BRANCHES, outputs=("join", "head")),
     "one tie": BRANCHES_TIED,
     "another tie": replace(BRANCHES, ties=(("right.bias", "left.bias"),)),
     "a layer that no output needs": replace(
@@ -240,3 +241,12 @@ def test_an_input_that_nobody_reads_counts() -> None:
     one = Graph((Input("input_1", (2, 3)),), nodes, ("0",))
     two = Graph((Input("input_1", (2, 3)), Input("input_2", (2, 3))), nodes, ("0",))
     assert fingerprint(one) != fingerprint(two)
+
+
+def test_the_order_of_inputs_counts() -> None:
+    """Two inputs joined the other way round are another network."""
+    joined, swapped = (
+        graph_of([(2, 3), (2, 3)], Layer("join", "Concat", order, {"dim": 1}))
+        for order in (("input_1", "input_2"), ("input_2", "input_1"))
+    )
+    assert fingerprint(joined) != fingerprint(swapped)

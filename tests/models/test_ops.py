@@ -171,6 +171,23 @@ def test_own_modules_equal_numpy(case: Case) -> None:
     np.testing.assert_array_equal(computed(case), RESTATED[case.op](case, *inputs_of(case)))
 
 
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        *(case.attrs for case in CASES if case.op == "MaxPool2d"),
+        {"kernel_size": 3, "stride": 2, "padding": 1, "dilation": (1, 2), "ceil_mode": True},
+    ],
+    ids=str,
+)
+def test_pooling_indices_point_at_the_maxima(attrs: dict[str, Any]) -> None:
+    """In every setting, the number at an index is the one that max pooling gives."""
+    (image,) = batches([IMAGE])
+    batch = torch.from_numpy(image)
+    places = create("MaxPoolIndices", attrs)(batch)
+    pooled = create("MaxPool2d", attrs)(batch)
+    assert torch.equal(batch.flatten(2).gather(2, places.flatten(2)).reshape(places.shape), pooled)
+
+
 # Refusals ---------------------------------------------------------------------------------------
 
 

@@ -113,6 +113,34 @@ def test_a_class_is_traced_to_a_graph_that_builds() -> None:
     np.testing.assert_array_equal(run(build(network), inputs)[0], run(module, inputs)[0])
 
 
+def test_a_layer_used_again_and_again_is_counted() -> None:
+    """Each use has a name of its own, and all share the tensors of the first."""
+    graph = trace(_Lambda(lambda m, x: m.fc(m.fc(m.fc(x)))), [(2, 3)]).graph
+    assert [node.name for node in graph.nodes] == ["fc", "fc@2", "fc@3"]
+    assert set(graph.ties) == {
+        (f"fc@{use}.{tensor}", f"fc.{tensor}") for use in (2, 3) for tensor in ("weight", "bias")
+    }
+
+
+@pytest.mark.parametrize(
+    ("compute", "attrs"),
+    [
+        (lambda m, x: torch.cat([x, x]), {"dim": 0}),
+        (lambda m, x: torch.flatten(x), {"start_dim": 0, "end_dim": -1}),
+    ],
+    ids=["cat", "flatten"],
+)
+def test_arguments_that_are_left_out_are_torchs(
+    compute: Callable[..., Any], attrs: dict[str, Any]
+) -> None:
+    """What a class does not say means what PyTorch means by it."""
+    network = trace(_Lambda(compute), [(2, 3)])
+    inputs = batches([(2, 3)])
+    assert network.graph.nodes[0].attrs == attrs
+    (ours,), (theirs,) = run(build(network), inputs), run(_Lambda(compute), inputs)
+    np.testing.assert_array_equal(ours, theirs)
+
+
 def test_a_module_without_memory_has_a_graph_and_no_tensors() -> None:
     """Architectures are compared without giving them numbers."""
     with torch.device("meta"):
@@ -146,6 +174,14 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "number to a layer": (lambda m, x: m.fc(2), "fc: takes 2, expected tensors"),
     "keyword": (lambda m, x: m.fc(input=x), "fc: call_module fc has no word in graphs"),
     "dictionary out": (lambda m, x: {"y": m.fc(x)}, r"output: takes \{'y': fc\}, expected tensors"),
+    "other keyword": (
+        lambda m, x: torch.cat([x, x], axis=1),
+        "cat: .*'axis': 1.*arguments that have no word in graphs",
+    ),
+    "factor that is no number": (
+        lambda m, x: x * (1, 2),
+        "mul: .*arguments that have no word in graphs",
+    ),
     "nothing out": (lambda m, x: None, "output: takes None, expected tensors"),
     "branch": (
         lambda m, x: x if x.sum() > 0 else m.fc(x),

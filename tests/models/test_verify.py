@@ -13,7 +13,7 @@ from models.errors import ParityError
 from models.export import OPSET, export_onnx
 from models.graph import Graph, Network
 from models.report import Report
-from models.verify import TOP, run, verify
+from models.verify import NOISE_FACTOR, TOP, run, verify
 from tests.small_networks import CLASSIFIER, TWO_IN_TWO_OUT, batches, chain, filled
 
 ALTERED = 1e-4  # outputs are near 50, where float32 has steps of 4e-6 and noise of a few of them
@@ -175,6 +175,52 @@ def test_classes_in_another_order_are_found() -> None:
     proto = export_onnx(build(network._replace(tensors=swapped)), WIDE)
     with pytest.raises(ParityError, match="^input 1x3: onnxruntime differs from float64 by"):
         verify(build(network), WIDE, proto)
+
+
+# Below 16 float32 numbers are this far apart; the bound of an output of 16 is 8 such steps.
+STEP = 16 * float(np.finfo(np.float32).eps) / 2
+
+
+def close_classes(gap: int) -> Network:
+    """Return seven classes that no input changes; the second is `gap` steps behind the first."""
+    bias = np.float32([16, 16 - gap * STEP, 12, 11, 10, 9, 8])
+    return Network(WIDE, {"0.weight": np.zeros((7, 3), np.float32), "0.bias": bias})
+
+
+def with_a_lower_first(network: Network) -> onnx.ModelProto:
+    """Return the ONNX form in which the first class is seven steps lower: less than the bound."""
+    proto = export_onnx(build(network), WIDE)
+    return altered(proto, "0.bias", lambda bias: bias - np.float32([7 * STEP, 0, 0, 0, 0, 0, 0]))
+
+
+def test_a_ranking_that_no_noise_explains_is_refused() -> None:
+    """Numbers within the bound that turn the first classes round are not passed over."""
+    network = close_classes(gap=6)
+    with pytest.raises(ParityError, match="^input 1x3: the five best classes differ from the fl"):
+        verify(build(network), WIDE, with_a_lower_first(network))
+
+
+def test_classes_within_the_noise_may_change_places() -> None:
+    """Which of two classes as close as that comes first is not a question of correctness."""
+    network = close_classes(gap=3)
+    report = verify(build(network), WIDE, with_a_lower_first(network))
+    assert [one.max_abs for one in report.measured] == [7 * STEP] * 2
+    assert report.top5_equal is True
+
+
+def test_the_noise_is_the_networks_and_not_one_batchs() -> None:
+    """One batch may be lucky: where rounding decides, every bound is twice the largest noise."""
+    graph = chain(
+        (2, 3),
+        ("Linear", {"in_features": 3, "out_features": 3}),
+        ("Linear", {"in_features": 3, "out_features": 3}),
+        dynamic=True,
+    )
+    one, far = np.eye(3, dtype=np.float32), np.full(3, 5e4, np.float32)
+    tensors = {"0.weight": one, "0.bias": far, "1.weight": one, "1.bias": -far}  # cancels
+    report = verify(build(Network(graph, tensors)), graph, None)
+    assert len({one.noise for one in report.measured}) == 2
+    assert {one.bound for one in report.measured} == {NOISE_FACTOR * report.noise}
 
 
 def test_a_network_of_zeros_passes() -> None:

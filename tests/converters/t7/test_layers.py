@@ -230,13 +230,13 @@ def test_a_sum_of_different_shapes_is_refused(tmp_path: Path) -> None:
         (
             conv(kW="wide"),
             IMAGE,
-            r"layer \(the whole file\) \(nn.SpatialConvolution\): found kW = 'wide', expected a",
+            r"layer \(the whole file\) \(nn.SpatialConvolution\): found kW = 'wide', expected",
         ),
         (conv(kW=1.5), IMAGE, "found kW = 1.5, expected a whole number"),
-        (conv(weight=None), IMAGE, "found weight = None, expected a tensor"),
-        (conv(dW=0), IMAGE, "one that Conv2d takes"),
+        (conv(weight=None), IMAGE, "found weight = nil, expected a tensor"),
+        (conv(dW=0), IMAGE, r"found dH, dW = \(1, 0\), expected 1 or more"),
         (conv(), (2, 5, 8, 8), "found an input of 2x5x8x8, expected one that Conv2d takes"),
-        (Module("nn.View", size=[1, 2]), IMAGE, "found size = LuaTable, expected a LongStorage"),
+        (Module("nn.View", size=[1, 2]), IMAGE, "found size = a table, expected a LongStorage"),
         (
             Module("nn.View", size=Sizes(7)),
             IMAGE,

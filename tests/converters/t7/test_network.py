@@ -163,7 +163,7 @@ def test_exponential_sharing_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
             "found a table with the keys model, epoch, expected a module",
         ),
         ({}, "found an empty table, expected a module"),
-        (2.0, "found a float, expected a module"),
+        (2.0, "found a number, expected a module"),
     ],
 )
 def test_a_file_without_a_module_is_refused(tmp_path: Path, value: Any, message: str) -> None:
