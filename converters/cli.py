@@ -9,13 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from converters import formats
 from converters.pipeline import Options, Outcome, convert, export
-from models.graph import Shape
+from converters.t7 import T7Source
+from models.graph import MAX_ELEMENTS, Shape
 from models.presets import PRESETS
 from models.terminal import reports_errors
-
-MAX_ELEMENTS = 1 << 28  # of one input given by hand: a gigabyte
 
 
 @reports_errors
@@ -29,7 +27,7 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
         "--input",
         metavar="PRESET",
         help=f"how images enter the network, where neither the file nor its structure tells: "
-        f"{', '.join(PRESETS)}; none for a network that takes no image",
+        f"{', '.join(PRESETS)}, or a .json file; none for a network that takes no image",
     )
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="class names, one a line in index order"
@@ -54,7 +52,7 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
         safetensors=given.safetensors,
         force=given.force,
     )
-    _print(convert(given.source, formats.T7, options), as_json=given.json)
+    _print(convert(given.source, T7Source, options), as_json=given.json)
     return 0
 
 
@@ -137,7 +135,7 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
 
 
 _BECAUSE = {
-    "flag": "because --input says so",
+    "flag": "because --input says so; nothing in the file confirms it",
     "sha256": "because this very file is known",
     "fingerprint": "because the network's structure is that architecture's",
 }
@@ -157,17 +155,18 @@ def _lines(outcome: Outcome) -> list[str]:
     for one in report.measured:
         fed = " and ".join("x".join(map(str, shape)) for shape in one.inputs)
         onnx = "" if one.max_abs is None else f"onnxruntime {one.max_abs:.2e}, "
-        top5 = "" if one.top5_equal is None else ", same top 5"
+        ranks = {None: "", True: ", same top 5", False: ", top 5 swapped within rounding"}
         lines.append(
             f"  parity      {fed}: {onnx}own float32 {one.noise:.2e} from float64 "
-            f"(bound {one.bound:.2e}){top5}"
+            f"(bound {one.bound:.2e}){ranks[one.top5_equal]}"
         )
-    lines += [
-        f"  wrote       {path} ({path.stat().st_size / 1e6:,.1f} MB)"
-        for path in outcome.targets
-        if path
-    ]
+    lines += [f"  wrote       {path} ({_size(path)})" for path in outcome.targets if path]
     return lines
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
 def _architecture(outcome: Outcome) -> str:

@@ -16,7 +16,7 @@ from models.errors import (
     WeightMismatch,
 )
 from models.graph import Shape
-from models.presets import PRESETS, RELEASES, preset
+from models.presets import PRESETS, RELEASES, described, preset
 from models.spec import InputSpec
 
 BATCH = 2  # what image networks are lowered at: with 1, Torch7's View drops the batch dimension
@@ -76,15 +76,16 @@ def _by_structure(source: Source) -> Resolved:
         try:
             found = _recognised(_lowered(source, [_image_shape(given)]), given, "fingerprint")
         except (FormatError, UnsupportedLayer, WeightMismatch) as error:
-            reason = reason or f" (at {given.crop[0]} x {given.crop[1]} pixels: {error})"
+            size = f"{given.crop[0]} x {given.crop[1]}"
+            reason = reason or f" (to recognise it, {size} pixels were tried: {error})"
             continue
         if found.known is not None and found.known.input == given:
             _check_classifier(found.lowered)
             return found
     raise SpecError(
         "how images enter this network is not in the file, and its structure is not a known one: "
-        f"--input PRESET says it, with {', '.join(PRESETS)}; "
-        f"or --input none with --input-shape{reason}"
+        f"--input PRESET says it, with {described()}, or a .json file; "
+        f"or --input none with --input-shape for the bare network{reason}"
     )
 
 

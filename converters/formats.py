@@ -1,12 +1,11 @@
-"""The formats that can be converted, told apart by a file's first bytes and its name."""
+"""What a format has to offer so that its files can be converted."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from converters.lowering import Infer, Lowered
-from converters.t7 import T7Source
 from models.graph import Shape
 
 
@@ -23,12 +22,5 @@ class Source(Protocol):
         """Return the network for inputs of these shapes."""
 
 
-class Format(NamedTuple):
-    """A format's name for people, the endings of its files, and how to open one."""
-
-    title: str
-    suffixes: tuple[str, ...]
-    open: Callable[[Path, Path], Source]
-
-
-T7 = Format("Torch7", (".t7",), T7Source)
+# Opens a file; the second path is what errors call it, where the first is its unpacked copy.
+Opener = Callable[[Path, Path], Source]

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from models.errors import FormatError, MisfitError, UnsupportedLayer, WeightMismatch
-from models.graph import Array, Graph, Inferred, Input, Network, Node, Shape, float32
+from models.graph import MAX_ELEMENTS, Array, Graph, Inferred, Input, Network, Node, Shape, float32
 
 MAX_NODES = 100_000  # a shared layer may be reached on exponentially many paths
-MAX_ELEMENTS = 1 << 28  # of one tensor, a gigabyte: a file of a few bytes may ask for any padding
 
 R = TypeVar("R", bound=Callable[..., Any])
 

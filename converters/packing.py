@@ -12,7 +12,7 @@ from typing import IO
 
 from models.errors import FormatError
 
-MAX_UNPACKED = 1 << 36  # 64 GiB: no checkpoint of the time comes near, a packed bomb does
+MAX_UNPACKED = 1 << 33  # 8 GiB: no checkpoint of the time comes near, a packed bomb does
 CHUNK = 1 << 20
 
 _MAGIC: dict[bytes, Callable[[Path], lzma.LZMAFile | gzip.GzipFile]] = {

@@ -9,20 +9,19 @@ import onnx
 import torch
 
 from converters.convention import classes, resolve
-from converters.formats import Format
+from converters.formats import Opener
 from converters.packing import base_name, sha256, unpacked
 from models import checkpoint as checkpoints
 from models import ops
 from models.architectures import ARCHITECTURES
-from models.build import build
+from models.build import build, check_shapes
 from models.checkpoint import Checkpoint
-from models.errors import (
-    ParityError,
-)
+from models.errors import ArtifactError, ParityError, SpecError
 from models.export import annotate, export_onnx
 from models.files import Written, refuse_existing, writing
 from models.graph import Graph, Network, Shape
-from models.labels import labels_for
+from models.labels import labels_for, read_labels
+from models.presets import preset
 from models.report import Report
 from models.spec import ModelSpec, Origin, Output
 from models.terminal import step
@@ -61,10 +60,6 @@ class Targets(NamedTuple):
     onnx: Path | None
     safetensors: Path | None
 
-    def refuse_existing(self, *, force: bool) -> None:
-        """Raise ArtifactError if one is there already."""
-        refuse_existing([path for path in self if path is not None], force=force)
-
 
 class Outcome(NamedTuple):
     """What a conversion found, measured and wrote."""
@@ -76,7 +71,7 @@ class Outcome(NamedTuple):
     targets: Targets
 
 
-def convert(path: Path, source_format: Format, options: Options) -> Outcome:
+def convert(path: Path, opener: Opener, options: Options) -> Outcome:
     """Convert one file: read, find its input convention, verify, write.
 
     Raises:
@@ -84,10 +79,10 @@ def convert(path: Path, source_format: Format, options: Options) -> Outcome:
     """
     path = path.resolve()
     targets = _targets(path, options)
-    targets.refuse_existing(force=options.force)
+    _refuse_early(path, targets, options)
     with step("reading"), unpacked(path) as plain:
         digest = sha256(plain)
-        source = source_format.open(plain, path)
+        source = opener(plain, path)
         source.check(ops.infer)
     with step("translating layers"):
         lowered, given, decided, known = resolve(source, digest, options.input, options.shapes)
@@ -115,14 +110,36 @@ def export(path: Path, options: Options) -> Outcome:
     path = path.resolve()
     wanted = _targets(path, options)
     targets = Targets(None, wanted.onnx, None)
-    targets.refuse_existing(force=options.force)
+    _refuse_early(path, targets, options)
     with step("reading"):
         checkpoint = checkpoints.read(path)
+        check_shapes(checkpoint.network.graph, str(path))
     spec = replace(checkpoint.spec, name=options.name) if options.name else checkpoint.spec
     report = _write(spec, checkpoint.network, targets)
     known = ARCHITECTURES.get(spec.architecture or "")
     title = known.title if known else None
     return Outcome(path, Counter(), title, Checkpoint(spec, checkpoint.network, report), targets)
+
+
+def _refuse_early(path: Path, targets: Targets, options: Options) -> None:
+    """Find what would fail at the end anyway, before any work."""
+    if not path.exists():
+        raise SpecError(f"{path}: no such file")
+    wanted = [target for target in targets if target is not None]
+    if path in wanted:
+        raise ArtifactError(f"{path}: the result would replace its source; -o DIR or --name NAME")
+    folder = wanted[0].parent
+    if folder.exists() and not folder.is_dir():
+        raise SpecError(f"-o {folder}: a file, expected a folder")
+    try:
+        folder.joinpath(wanted[0].name).as_posix().encode()
+    except UnicodeEncodeError as error:
+        raise SpecError(f"{path!a}: not a UTF-8 name: --name NAME gives another") from error
+    if options.input not in (None, "none"):
+        preset(options.input)
+    if options.labels is not None:
+        read_labels(options.labels)
+    refuse_existing(wanted, force=options.force)
 
 
 def _targets(path: Path, options: Options) -> Targets:

@@ -3,10 +3,14 @@
 import sys
 from pathlib import Path
 
-sys.path[0] = str(
-    Path(__file__).resolve().parents[1]
-)  # the clone, not this folder: siblings must not shadow packages
-from converters.cli import pt_to_onnx
+# The clone, not this folder: siblings must not shadow packages.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+from models.terminal import missing_package
+
+try:
+    from converters.cli import pt_to_onnx
+except ModuleNotFoundError as error:
+    sys.exit(missing_package(error))
 
 if __name__ == "__main__":
     sys.exit(pt_to_onnx())

@@ -1,11 +1,13 @@
 """A network in the middle form -> a module that runs."""
 
+import math
+
 import torch
 from torch import fx, nn
 
 from models.errors import ArtifactError, MisfitError, WeightMismatch
-from models.graph import Graph, Network, float32
-from models.ops import create, tensor_shapes
+from models.graph import MAX_ELEMENTS, Graph, Network, float32
+from models.ops import create, infer, tensor_shapes
 
 
 def build(network: Network) -> fx.GraphModule:
@@ -20,6 +22,22 @@ def build(network: Network) -> fx.GraphModule:
     module = _wire(network.graph)
     _fill(module, network)
     return module.eval()
+
+
+def check_shapes(graph: Graph, where: str) -> None:
+    """Raise ArtifactError unless every node takes its inputs and gives a tensor of sane size."""
+    shapes = {given.name: given.shape for given in graph.inputs}
+    for name, shape in shapes.items():
+        if not all(size > 0 for size in shape) or math.prod(shape) > MAX_ELEMENTS:
+            raise ArtifactError(f"{where}: damaged graph: input {name} of shape {shape}")
+    for node in graph.nodes:
+        try:
+            found = infer(node.op, node.attrs, [shapes[name] for name in node.inputs])
+        except MisfitError as error:
+            raise ArtifactError(f"{where}: damaged graph: node {node.name}: {error}") from error
+        if math.prod(found.shape) > MAX_ELEMENTS:
+            raise ArtifactError(f"{where}: damaged graph: node {node.name} gives {found.shape}")
+        shapes[node.name] = found.shape
 
 
 def _wire(graph: Graph) -> fx.GraphModule:

@@ -21,12 +21,12 @@ class Written:
             dir=target.parent, prefix=f".{target.name}.", suffix=".part"
         )
         os.close(handle)
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
         self._pending[target] = Path(name)
         return Path(name)
 
     def _commit(self) -> None:
         for temporary in self._pending.values():
+            temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         for target, temporary in list(self._pending.items()):
@@ -51,6 +51,8 @@ def writing() -> Iterator[Written]:
 
 def refuse_existing(targets: list[Path], *, force: bool) -> None:
     """Raise ArtifactError if a file would be overwritten without `--force`."""
+    if folders := [str(target) for target in targets if target.is_dir()]:
+        raise ArtifactError(f"{', '.join(folders)}: a folder is in the way of the file")
     if not force and (there := [str(target) for target in targets if target.exists()]):
         raise ArtifactError(
             f"{', '.join(there)}: already there; --force overwrites, -o DIR writes elsewhere"

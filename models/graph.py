@@ -14,6 +14,8 @@ from models.errors import ArtifactError
 # `build` has fx write the names into Python source that it then runs: nothing else may be in them.
 _NAME = re.compile(r"[\w@-]+(\.[\w@-]+)*", re.ASCII)
 
+MAX_ELEMENTS = 1 << 28  # of one tensor, a gigabyte: a file of a few bytes may ask for any size
+
 Shape = tuple[int, ...]
 Array = npt.NDArray[Any]
 

@@ -3,8 +3,12 @@
 Nothing else in the repository contains these numbers: the artifact carries them from here on.
 """
 
+import json
+from dataclasses import fields
+from pathlib import Path
+
 from models.errors import SpecError
-from models.spec import InputSpec
+from models.spec import InputSpec, checked_input
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -55,11 +59,37 @@ RELEASES: dict[str, str] = {
 
 
 def preset(name: str) -> InputSpec:
-    """Return the input convention of that name.
+    """Return the input convention of that name, or in that `.json` file.
+
+    The file has the fields of InputSpec, as an artifact's spec has them under `input`.
 
     Raises:
-        SpecError: There is none; the message lists what there is.
+        SpecError: There is none, the message lists what there is; or the file holds no convention.
     """
+    if name.endswith(".json"):
+        return _read(Path(name))
     if name not in PRESETS:
-        raise SpecError(f"--input {name}: no such preset; there are {', '.join(PRESETS)}, none")
+        raise SpecError(f"--input {name}: no such preset; there are {described()}, none")
     return PRESETS[name]
+
+
+def _read(path: Path) -> InputSpec:
+    try:
+        return checked_input(json.loads(path.read_text(encoding="utf-8")))
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        wanted = ", ".join(field.name for field in fields(InputSpec))
+        raise SpecError(f"{path}: no input convention ({error}): expected {wanted}") from error
+
+
+def described() -> str:
+    """Return the presets with what they do to an image's size, for messages."""
+    return ", ".join(
+        f"{name} ({given.resize} to {given.crop[0]})" for name, given in PRESETS.items()
+    )

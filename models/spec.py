@@ -130,7 +130,7 @@ class ModelSpec:
     def _from_fields(cls, fields: dict[str, Any]) -> "ModelSpec":
         given = fields["input"]
         if given is not None:
-            given = _checked_input(given)
+            given = checked_input(given)
         return cls(
             name=_typed(fields["name"], str),
             input=given,
@@ -143,7 +143,8 @@ class ModelSpec:
         )
 
 
-def _checked_input(fields: dict[str, Any]) -> InputSpec:
+def checked_input(fields: dict[str, Any]) -> InputSpec:
+    """Return the convention that parsed JSON holds; ValueError, TypeError or KeyError if none."""
     height, width = (_positive(size) for size in fields["crop"])
     mean, std = (tuple(_finite(value) for value in fields[key]) for key in ("mean", "std"))
     if len(mean) != 3 or len(std) != 3 or not all(std):

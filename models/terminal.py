@@ -40,6 +40,14 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
     return run
 
 
+def missing_package(error: ModuleNotFoundError) -> str:
+    """Return what to tell somebody whose Python lacks a package that we need."""
+    return (
+        f"error: {sys.executable} has no package {error.name}: `. .venv/bin/activate` where `make` "
+        "has been run, or pip install '.[cpu]'"
+    )
+
+
 def _describe(error: OSError) -> str:
     reason = error.strerror or str(error)
     return f"{error.filename}: {reason}" if error.filename else reason

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from models.terminal import missing_package
 from relume import __version__
 
 
@@ -25,7 +26,7 @@ COMMANDS = {
     ),
     "inspect": Command("converters.summary", "inspect", "say what is in a checkpoint"),
     "onnx": Command("converters.cli", "pt_to_onnx", "write the .onnx of a .pt"),
-    "serve": Command("service.__main__", "main", "answer images over HTTP"),
+    "serve": Command("service.server", "main", "answer images over HTTP"),
 }
 
 
@@ -44,7 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     command = COMMANDS[name]
     sys.argv[0] = f"relume {name}"  # what argparse calls the program
-    run: Callable[[list[str]], int] = getattr(import_module(command.module), command.function)
+    try:
+        module = import_module(command.module)
+    except ModuleNotFoundError as error:  # the serving image, for one, has no torch
+        print(missing_package(error), file=sys.stderr)
+        return 1
+    run: Callable[[list[str]], int] = getattr(module, command.function)
     return run(rest)
 
 

@@ -66,6 +66,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.served = None
     app.include_router(router)
     app.add_middleware(UploadLimit, max_bytes=settings.max_upload_bytes + FORM_BYTES)
+    places = settings.queue + settings.max_batch + (os.cpu_count() or 1)  # waiting, run, decoded
+    app.add_middleware(Admission, places=places)
     for kind in STATUSES:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -131,6 +133,34 @@ async def healthz() -> Health:
 async def readyz(served: ServedDep) -> Health:
     """Say that the model has answered a warm-up batch."""
     return Health(status="ready")
+
+
+class Admission:
+    """Lets in as many images at once as may be decoded, wait and run; the rest get 503 at once.
+
+    It decides before a body is read, so that the memory that uploads take has a limit.
+    """
+
+    def __init__(self, app: ASGIApp, places: int) -> None:
+        self._app = app
+        self._places = places
+        self._inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand an image on if there is a place for it, and anything else in any case."""
+        if scope["type"] != "http" or scope["path"] != "/classify":
+            await self._app(scope, receive, send)
+            return
+        if self._inside >= self._places:
+            detail = f"{self._inside} images are being worked on: ask again in a moment"
+            headers = {"Retry-After": str(RETRY_AFTER_S)}
+            await JSONResponse({"detail": detail}, 503, headers)(scope, receive, send)
+            return
+        self._inside += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._inside -= 1
 
 
 class UploadLimit:

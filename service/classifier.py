@@ -43,8 +43,8 @@ class Classifier:
         session = Session(model_file(settings.model), settings.device, settings.threads)
         self.spec = session.spec
         self.device, self.reason = session.device, session.reason
-        self.max_batch = _max_batch(session, settings.max_batch)
         self._input = _image_input(self.spec.input, session.where)
+        self.max_batch = _max_batch(session, settings.max_batch)
         self._max_pixels = settings.max_pixels
         self._session = session
 

@@ -84,7 +84,7 @@ def _only_model(folder: Path) -> Path:
         return models[0]
     if models:
         names = ", ".join(file.name for file in models)
-        raise ArtifactError(f"{folder}: found {names}: set CLASSIFY_MODEL to the one to serve")
+        raise ArtifactError(f"{folder}: found {names}: name one, with --model or CLASSIFY_MODEL")
     cures = [cure for file in files if (cure := _cure(file)) is not None]
     cure = cures[0] if cures else "put one there, or set CLASSIFY_MODEL to a file"
     raise ArtifactError(f"{folder}: found no .onnx: {cure}")
@@ -124,7 +124,7 @@ KEYS = {name: f"CLASSIFY_{name.upper()}" for name in Settings.__dataclass_fields
 _PARSERS: dict[str, Callable[[str, str], object]] = {
     "model": lambda key, text: Path(text),
     "device": _device,
-    "threads": _number(1),
+    "threads": _number(1, 1024),
     "max_batch": _number(1),
     "queue": _number(1),
     "max_upload_bytes": _number(1),

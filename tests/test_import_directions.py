@@ -83,9 +83,11 @@ def test_the_plain_half_imports_no_torch(path: Path) -> None:
 def test_readers_need_nothing_but_numpy() -> None:
     """A reader imports the standard library, numpy and our errors."""
     allowed = set(sys.stdlib_module_names) | {"numpy"}
-    for module in imported(ROOT / "converters" / "t7" / "reader.py"):
-        top = module.partition(".")[0]
-        assert top in allowed or module.startswith("models.errors") or module == "models"
+    for name in ("reader", "objects"):
+        for module in imported(ROOT / "converters" / "t7" / f"{name}.py"):
+            top = module.partition(".")[0]
+            ours = module.startswith(("models.errors", "converters.t7.objects"))
+            assert top in allowed or ours, module
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)

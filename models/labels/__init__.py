@@ -17,7 +17,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         SpecError: The file is not UTF-8 text, or has an empty line before its end.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
     except UnicodeDecodeError as error:
         raise SpecError(
             f"{path}: byte {error.start:,} is not UTF-8 text: a label file has one name a line"

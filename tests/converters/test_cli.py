@@ -275,7 +275,7 @@ def test_results_are_not_overwritten_unasked(
         ([], "how images enter this network is not in the file, and its structure is not a known"),
         (
             ["--input", "torch-512"],
-            "--input torch-512: no such preset; there are torch-299, torch-224",
+            "--input torch-512: no such preset; there are torch-299 (328 to 299), torch-224",
         ),
         (["--input", "none"], "--input none: no shapes; --input-shape 2,3,8,8 gives them"),
         (["--input-shape", "2,3,224,224"], "it goes with --input none"),

@@ -7,8 +7,8 @@ import httpx
 import numpy as np
 import pytest
 
-from converters.formats import T7
 from converters.pipeline import Options, convert
+from converters.t7 import T7Source
 from service.app import create_app
 from service.settings import Settings
 from tests.oracles import ROOT, golden
@@ -22,7 +22,7 @@ PROBABILITY_ATOL = 5e-6  # Torch7's float32 differs from MXNet's by 2.5e-6 on th
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the example checkpoint as an artifact."""
     folder = tmp_path_factory.mktemp("artifacts")
-    convert(ROOT / "examples" / "efficientnet_lite0.t7", T7, Options(out=folder))
+    convert(ROOT / "examples" / "efficientnet_lite0.t7", T7Source, Options(out=folder))
     return folder / "efficientnet_lite0.onnx"
 
 
