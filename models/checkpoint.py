@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -39,6 +39,7 @@ _DAMAGE = (
     AttributeError,
     AssertionError,
     OverflowError,
+    OSError,  # a seek to before the file's start
 )
 
 
@@ -86,17 +87,8 @@ def save_pt(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_pt(path: Path) -> Checkpoint:
     """Return what `save_pt` wrote."""
-    try:
-        _check_sums(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:  # torch's own message advises to load such a file unsafely
-        raise ArtifactError(
-            f"{path}: not a .pt of relume: holds more than texts and tensors"
-        ) from error
-    except _DAMAGE as error:
-        raise ArtifactError(
-            f"{path}: not a .pt of relume, or damaged: {_first_line(error)}"
-        ) from error
+    with path.open("rb") as file:
+        content = _unpacked(path, file)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtifactError(f"{path}: a PyTorch file, but no relume artifact")
     _check_schema(path, content.get("schema"))
@@ -107,16 +99,31 @@ def load_pt(path: Path) -> Checkpoint:
     return _checkpoint(path, content, tensors)
 
 
-def _check_sums(path: Path) -> None:
+def _unpacked(path: Path, file: IO[bytes]) -> Any:
+    try:
+        _check_sums(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:  # torch's own message advises to load such a file unsafely
+        raise ArtifactError(
+            f"{path}: not a .pt of relume: holds more than texts and tensors"
+        ) from error
+    except _DAMAGE as error:
+        raise ArtifactError(
+            f"{path}: not a .pt of relume, or damaged: {_first_line(error)}"
+        ) from error
+
+
+def _check_sums(file: IO[bytes]) -> None:
     """Raise BadZipFile for a changed bit, which torch.load does not look for, or packed members.
 
     torch.save packs nothing; a packed member may be a thousand times what the file is.
     """
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise zipfile.BadZipFile("members are compressed")
         if damaged := archive.testzip():
             raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
+    file.seek(0)
 
 
 def _is_plain(value: Any) -> bool:

@@ -61,3 +61,26 @@ def test_inspect_loads_no_torch() -> None:
     found = json.loads(done.stdout)
     assert found["parameters"] == 4_652_008
     assert found["without_rule"] == []
+
+
+def test_a_missing_package_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where torch is not installed, as in the serving image, `convert` says what is missing."""
+    monkeypatch.setitem(sys.modules, "converters.cli", None)
+    assert main(["convert", "x.t7"]) == 1
+    assert "has no package converters.cli: `. .venv/bin/activate`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["converters/t7_to_pt.py"], ["converters/pt_to_onnx.py"], ["-m", "service"]],
+    ids=lambda command: command[-1],
+)
+def test_a_python_without_our_packages_is_told(command: list[str]) -> None:
+    """Run by the system's Python, a doorway says how to get what it needs, without a traceback."""
+    bare = [sys.executable, "-S", "-E", *command, "--help"]  # -S: no site-packages
+    done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "has no package" in done.stderr
+    assert "Traceback" not in done.stderr

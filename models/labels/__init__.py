@@ -17,13 +17,13 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         SpecError: The file is not UTF-8 text, or has an empty line before its end.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+        text = path.read_text(encoding="utf-8-sig").rstrip()
     except UnicodeDecodeError as error:
         raise SpecError(
             f"{path}: byte {error.start:,} is not UTF-8 text: a label file has one name a line"
         ) from error
     labels = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.split("\n") if text else (), start=1):
         match = _LINE.fullmatch(line.strip())
         if match is None:
             raise SpecError(f"{path}: line {number} is empty: a label file has one name a line")

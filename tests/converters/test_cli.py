@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +362,68 @@ def test_a_known_structure_with_other_classes(
         with pytest.raises(SystemExit, match="2"):
             t7_to_pt([str(tmp_path / "x.t7"), "--input-shape", shape])
     assert "numbers at most" in capsys.readouterr().err
+
+
+def test_a_source_is_never_its_own_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A Torch7 file that is called .pt is not replaced, --force or not."""
+    source = write(tmp_path / "net.pt", image_network())
+    before = source.read_bytes()
+    line = refused(capsys, source, "--input", "torch-224", "--force")
+    assert "net.pt: the result would replace its source" in line
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-o", "FILE"], "labels.txt: a file, expected a folder"),
+        (
+            ["--force", "--no-onnx", "--name", "taken"],
+            "taken.pt: a folder is in the way",
+        ),
+        (["--input", "odd.json"], "odd.json: No such file"),
+    ],
+    ids=["out is a file", "result is a folder", "no such convention"],
+)
+def test_what_would_fail_at_the_end_fails_at_once(
+    tiny: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    """Nobody waits for a conversion whose result cannot be written."""
+    labels = tiny.with_name("labels.txt")
+    labels.write_text("a\n")
+    (tiny.parent / "taken.pt").mkdir()
+    given = [str(labels) if one == "FILE" else one for one in arguments]
+    line = refused(capsys, tiny, "--input", "torch-224", *given)
+    assert message in line
+
+
+def test_a_missing_source_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not there is said."""
+    assert "gone.t7: no such file" in refused(capsys, tmp_path / "gone.t7")
+
+
+def test_names_that_are_no_text_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name of arbitrary bytes cannot stand in an artifact."""
+    source = write(tmp_path / "net.t7", image_network())
+    odd = source.rename(tmp_path / os.fsdecode(b"\xff.t7"))
+    assert "not a UTF-8 name: --name NAME gives another" in refused(capsys, odd)
+
+
+def test_a_convention_from_a_file_can_be_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network of 32 x 32 pixels takes images once a file says how they enter."""
+    network = image_network()
+    network.fields["modules"][0].fields.update(kW=32, kH=32)
+    given = {**asdict(PRESETS["torch-224"]), "resize": 32, "crop": [32, 32], "source": "mine"}
+    convention = tmp_path / "small.json"
+    convention.write_text(json.dumps(given))
+    found = converted(capsys, write(tmp_path / "net.t7", network), "--input", convention)
+    assert Session(Path(found["onnx"])).spec.input.crop == (32, 32)
 
 
 def test_the_doorway_works_from_any_directory(tmp_path: Path) -> None:

@@ -8,11 +8,20 @@ import pytest
 import torch
 from hypothesis import given
 
-from models.build import build
+from models.build import build, check_shapes
 from models.errors import ArtifactError, WeightMismatch
 from models.graph import Graph, Input, Network, Node
 from models.verify import run
-from tests.small_networks import CLASSIFIER, SHARED, TWO_IN_TWO_OUT, Layer, filled, graph_of, graphs
+from tests.small_networks import (
+    CLASSIFIER,
+    SHARED,
+    TWO_IN_TWO_OUT,
+    Layer,
+    chain,
+    filled,
+    graph_of,
+    graphs,
+)
 
 
 def test_the_module_is_for_inference() -> None:
@@ -207,3 +216,25 @@ def test_names_are_not_executed(wrong: Graph, capsys: pytest.CaptureFixture[str]
     with pytest.raises(ArtifactError, match="^the network: (inputs|node) .*expected"):
         build(Network(wrong, {}))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (chain((2, 0), ("ReLU", {})), r"input input of shape \(2, 0\)"),
+        (chain((2, 1 << 30), ("ReLU", {})), "damaged graph: input input of shape"),
+        (
+            chain((2, 3), ("Pad", {"padding": [0, 1 << 40], "value": 0.0})),
+            "node 0 gives",
+        ),
+        (
+            replace(chain((2, 3), ("ReLU", {})), nodes=(Node("0", "Nonsense", ("input",), {}),)),
+            "there is no op Nonsense",
+        ),
+    ],
+    ids=["empty", "huge input", "huge node", "unknown op"],
+)
+def test_a_graph_that_could_not_run_is_refused_before_it_does(graph: Graph, message: str) -> None:
+    """Shapes are followed without memory, so that a small artifact cannot ask for all of it."""
+    with pytest.raises(ArtifactError, match=message):
+        check_shapes(graph, "net.pt")

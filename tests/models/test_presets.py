@@ -1,6 +1,9 @@
 """Tests of models/presets.py."""
 
+import json
 import re
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +28,7 @@ def test_a_preset_is_complete(name: str) -> None:
 
 def test_an_unknown_preset_is_refused_with_the_list() -> None:
     """Who misspells a preset reads which there are."""
-    with pytest.raises(SpecError, match="--input torch-512: no such preset; there are torch-299, "):
+    with pytest.raises(SpecError, match="--input torch-512: no such preset; there are torch-299 "):
         preset("torch-512")
 
 
@@ -38,3 +41,21 @@ def test_every_release_leads_to_a_preset() -> None:
 def test_the_crop_of_torch_299_begins_where_lua_begins_it() -> None:
     """328 - 299 is odd; the original takes the upper half, and one pixel decides classes."""
     assert PRESETS["torch-299"].crop_origin == "ceil"
+
+
+def test_a_convention_may_come_from_a_file(tmp_path: Path) -> None:
+    """Whatever the presets are, other networks exist: a .json file says how images enter."""
+    path = tmp_path / "cifar.json"
+    path.write_text(json.dumps({**asdict(PRESETS["torch-224"]), "resize": 32, "crop": [32, 32]}))
+    assert preset(str(path)) == replace(PRESETS["torch-224"], resize=32, crop=(32, 32))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"resize": 32}'])
+def test_a_file_without_a_convention_is_refused(tmp_path: Path, text: str) -> None:
+    """The message names the file and the fields that belong into it."""
+    path = tmp_path / "odd.json"
+    path.write_text(text)
+    with pytest.raises(
+        SpecError, match=r"odd\.json: no input convention .* expected resize, resize_"
+    ):
+        preset(str(path))

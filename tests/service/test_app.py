@@ -1,6 +1,7 @@
 """What the service answers, over HTTP in this process."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -329,8 +330,19 @@ async def test_the_documentation_page_describes_every_status(serve: Serve) -> No
 
 def test_the_service_needs_no_torch() -> None:
     """Its image has none, so nothing that it imports may ask for it."""
-    code = "import sys, service.__main__; print('torch' in sys.modules)"
+    code = "import sys, service.server; print('torch' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
     )
     assert result.stdout == "False\n"
+
+
+async def test_images_beyond_the_places_are_refused_before_they_are_read(serve: Serve) -> None:
+    """Only so many uploads are in memory: the rest get 503 at once, with when to come back."""
+    image = encoded(plain("red"))
+    async with serve(queue=1, max_batch=1) as client:
+        answers = await asyncio.gather(*(post(client, image) for _ in range(80)))
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert len(refused) >= 80 - 2 * (2 + (os.cpu_count() or 1))
+    assert all(answer.headers["Retry-After"] for answer in refused)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from models import session
-from service.__main__ import main
+from service.server import main
 from tests.service.conftest import encoded, plain
 from tests.tiny_onnx import Tiny
 

@@ -43,7 +43,7 @@ def test_every_setting_is_read() -> None:
     ("key", "value", "wanted"),
     [
         ("CLASSIFY_DEVICE", "gpu", "auto, cuda or cpu"),
-        ("CLASSIFY_THREADS", "0", "a whole number from 1"),
+        ("CLASSIFY_THREADS", "0", "a whole number from 1 to 1024"),
         ("CLASSIFY_MAX_BATCH", "many", "a whole number from 1"),
         ("CLASSIFY_QUEUE", "-1", "a whole number from 1"),
         ("CLASSIFY_MAX_UPLOAD_BYTES", "10MB", "a whole number from 1"),
@@ -75,7 +75,7 @@ def test_a_file_is_taken_as_it_is_and_a_folder_by_its_only_artifact(tmp_path: Pa
         pytest.param([], "found no .onnx: put one there, or set CLASSIFY_MODEL to a file", id="no"),
         pytest.param(
             ["b.onnx", "a.onnx"],
-            "found a.onnx, b.onnx: set CLASSIFY_MODEL to the one to serve",
+            "found a.onnx, b.onnx: name one, with --model or CLASSIFY_MODEL",
             id="two",
         ),
         pytest.param(["net.t7"], r"found no .onnx: `relume convert .*net\.t7` writes it", id="t7"),

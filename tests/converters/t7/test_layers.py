@@ -184,6 +184,11 @@ IMAGE = (2, 3, 8, 8)
             "windows that stick out of the image",
         ),
         (
+            pool("cudnn.SpatialAveragePooling", divide=False),
+            IMAGE,
+            "divide is false, which cudnn refuses as well",
+        ),
+        (
             Module("nn.SpatialMaxUnpooling"),
             IMAGE,
             "the pooling that it undoes did not run before it",
@@ -287,6 +292,22 @@ def test_full_convolution_takes_the_size_of_its_second_input(tmp_path: Path) -> 
     }
     module = Module("nn.SpatialFullConvolution", weight=np.ones((1, 1, 3, 3), "f4"), **fields)
     assert lowered(tmp_path, module, (1, 1, 4, 4), (1, 1, 8, 7)).shapes == ((1, 1, 8, 7),)
+
+
+def test_one_padding_for_both_sides_goes_first(tmp_path: Path) -> None:
+    """Old nn convolutions have `padding`, which nn takes over padW; cudnn's class never reads it."""
+    old = conv(padding=0, padW=1, padH=1)
+    assert lowered(tmp_path, old, IMAGE).shapes == ((2, 4, 8, 8),)
+    old.class_name = "cudnn.SpatialConvolution"
+    assert lowered(tmp_path, old, IMAGE).shapes == ((2, 4, 10, 10),)
+
+
+def test_old_cudnn_pooling_has_no_padding(tmp_path: Path) -> None:
+    """A cudnn average pooling saved before `ceil_mode` existed ignores its padding fields."""
+    old = pool("cudnn.SpatialAveragePooling", padW=1, padH=1)
+    assert lowered(tmp_path, old, IMAGE).shapes == ((2, 3, 5, 5),)
+    del old.fields["ceil_mode"]
+    assert lowered(tmp_path, old, IMAGE).shapes == ((2, 3, 4, 4),)
 
 
 def test_batch_norm_with_only_a_scale(tmp_path: Path) -> None:

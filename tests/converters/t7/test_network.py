@@ -1,5 +1,6 @@
 """Torch7's memory, its nesting, and the account of a file's tensors."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +218,54 @@ def test_a_small_file_cannot_ask_for_a_huge_tensor(tmp_path: Path) -> None:
 def test_an_input_may_be_the_output(tmp_path: Path) -> None:
     """A network that does nothing still has a node to give out."""
     assert outputs(tmp_path, IDENTITY) == [X.tolist()]
+
+
+def test_a_module_that_runs_twice_has_one_output(tmp_path: Path) -> None:
+    """Both calls return the same tensor object, so the first result becomes the second."""
+    layer = linear(np.eye(3, dtype="f4"))
+    ten = Module("nn.MulConstant", constant_scalar=10)
+    network = sequential(table(layer, sequential(ten, layer)), Module("nn.CAddTable"))
+    assert outputs(tmp_path, network) == [[[-20, 40, -60]]]  # 10 x + 10 x, not x + 10 x
+
+
+def test_a_shared_in_place_layer_points_to_its_last_input(tmp_path: Path) -> None:
+    """`output:set(input)` moves the one output of a module, for who kept it as well."""
+    relu = Module("nn.ReLU", inplace=True, threshold=0, val=0)
+    one, five = (Module("nn.MulConstant", constant_scalar=factor) for factor in (1, 5))
+    network = table(sequential(one, relu), sequential(five, relu))
+    assert outputs(tmp_path, network) == [[[0, 10, 0]], [[0, 10, 0]]]
+
+
+def test_numbers_of_other_precision_are_not_tied_by_their_address(tmp_path: Path) -> None:
+    """A weight that a rule made anew is not taken for one that had its address before."""
+    fields = {"nInputPlane": 1, "nOutputPlane": 2, "kW": 1, "kH": 1, "dW": 1, "dH": 1}
+    layers = [
+        Module("nn.SpatialDepthWiseConvolution", weight=np.full((2, planes), value, "f8"), **fields)
+        for value, planes in ((1.0, 1), (2.0, 2), (3.0, 4), (4.0, 8))
+    ]
+    for layer, planes in zip(layers, (1, 2, 4, 8), strict=True):
+        layer.fields["nInputPlane"] = planes
+    network = source(tmp_path, sequential(*layers)).lower([(1, 1, 1, 1)], infer).network
+    assert network.graph.ties == ()
+    assert sorted(float(array.max()) for array in network.tensors.values()) == [1, 2, 3, 4]
+
+
+def test_a_lua_function_in_place_of_a_method_is_refused(tmp_path: Path) -> None:
+    """An object may override what its class does, and that is not ours to guess."""
+    path = write(tmp_path / "made.t7", Module("nn.Identity", updateOutput="FUNCTION"))
+    function = struct.pack("<iii", 8, 99, 4) + b"code" + struct.pack("<i", 0)
+    path.write_bytes(path.read_bytes().replace(struct.pack("<ii", 2, 8) + b"FUNCTION", function))
+    with pytest.raises(UnsupportedLayer, match=r"nn\.Identity with a Lua function of its own"):
+        T7Source(path).lower([X.shape], infer)
+
+
+def test_exponential_containers_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers that add no operation are counted as well."""
+    monkeypatch.setattr("converters.t7.network.MAX_CALLS", 500)
+    network = IDENTITY
+    for _ in range(60):
+        network = sequential(network, network)
+    with pytest.raises(UnsupportedLayer, match="modules run more than 500 times"):
+        source(tmp_path, network).lower([X.shape], infer)
