@@ -295,7 +295,7 @@ def test_full_convolution_takes_the_size_of_its_second_input(tmp_path: Path) -> 
 
 
 def test_one_padding_for_both_sides_goes_first(tmp_path: Path) -> None:
-    """Old nn convolutions have `padding`, which nn takes over padW; cudnn's class never reads it."""
+    """Old nn convolutions have `padding`, which goes before padW; cudnn's ignores it."""
     old = conv(padding=0, padW=1, padH=1)
     assert lowered(tmp_path, old, IMAGE).shapes == ((2, 4, 8, 8),)
     old.class_name = "cudnn.SpatialConvolution"
