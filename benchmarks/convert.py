@@ -2,8 +2,8 @@
 
     python benchmarks/convert.py irv2.t7 [-n 5] [--json]
 
-Every figure is the median of n runs in processes of their own, taken in turn, so that a slow
-minute of the machine hits all of them. Walking is timed inside its process (starting Python is
+Every figure is the median of n runs in processes of their own, reading and converting each taken in
+turn, so that a slow minute of the machine hits all that is compared. Walking is timed inside its process (starting Python is
 not reading); conversions are whole commands. Anonymous memory is what a process holds besides
 files that it maps: RssAnon of /proc/self/status, before and after.
 """
@@ -67,13 +67,16 @@ def main() -> int:
 def _measure(source: Path, folder: Path, runs: int) -> dict[str, dict[str, float]]:
     relume = [sys.executable, "-m", "relume"]
     convert = [*relume, "convert", str(source), "-o", str(folder), "--force", "--json"]
-    jobs = {
+    reading = {
         "read() of the file": [sys.executable, "-c", READ, str(source)],
         "walk to views": [sys.executable, "-c", WALK, str(source)],
         "relume inspect": [*relume, "inspect", str(source), "--json"],
-        "convert, .pt only": [*convert, "--no-onnx"],
-        "convert, .pt and .onnx": convert,
     }
+    converting = {"convert, .pt only": [*convert, "--no-onnx"], "convert, .pt and .onnx": convert}
+    return {**_in_turn(reading, runs), **_in_turn(converting, runs)}
+
+
+def _in_turn(jobs: dict[str, list[str]], runs: int) -> dict[str, dict[str, float]]:
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
     for turn in range(runs + 1):
         for name, command in jobs.items():

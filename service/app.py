@@ -114,10 +114,10 @@ async def classify(
     prepared = await served.prepare(image, orientation=exif == "honour")
     answer = await served.batcher.submit(prepared.row)
     timings = Timings(
-        decode=prepared.decode_ms,
-        preprocess=prepared.preprocess_ms,
-        queue=answer.queue_ms,
-        inference=answer.inference_ms,
+        decode=round(prepared.decode_ms, 2),
+        preprocess=round(prepared.preprocess_ms, 2),
+        queue=round(answer.queue_ms, 2),
+        inference=round(answer.inference_ms, 2),
     )
     best = served.classifier.best(answer.probabilities, BEST)
     return ClassifyResponse.of(served.classifier.spec.name, best, timings)
