@@ -2,10 +2,11 @@
 
     python benchmarks/convert.py irv2.t7 [-n 5] [--json]
 
-Every figure is the median of n runs in processes of their own, reading and converting each taken in
-turn, so that a slow minute of the machine hits all that is compared. Walking is timed inside its process (starting Python is
-not reading); conversions are whole commands. Anonymous memory is what a process holds besides
-files that it maps: RssAnon of /proc/self/status, before and after.
+Every figure is the median of n runs in processes of their own, reading and converting each taken
+in turn, so that a slow minute of the machine hits all that is compared. Walking is timed inside its
+process (starting Python is not reading); the others are whole commands. Anonymous memory is what a
+process holds besides files that it maps: RssAnon of /proc/self/status, before and after. Needs
+Linux and GNU time.
 """
 
 import argparse
