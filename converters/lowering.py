@@ -109,7 +109,7 @@ class Lowering:
         """
         if len(self._nodes) >= MAX_NODES:
             raise UnsupportedLayer(
-                [(at, f"the network unfolds into more than {MAX_NODES:,} operations")]
+                self.source, [(at, f"the network unfolds into more than {MAX_NODES:,} operations")]
             )
         shapes = [value.shape for value in inputs]
         try:
@@ -125,7 +125,7 @@ class Lowering:
         if math.prod(inferred.shape) > MAX_ELEMENTS:
             shape = "x".join(map(str, inferred.shape))
             raise UnsupportedLayer(
-                [(at, f"{op} would give {shape}, {MAX_ELEMENTS:,} numbers at most")]
+                self.source, [(at, f"{op} would give {shape}, {MAX_ELEMENTS:,} numbers at most")]
             )
         name = self._unique(at)
         self._nodes.append(Node(name, op, tuple(value.name for value in inputs), inferred.attrs))

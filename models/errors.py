@@ -35,13 +35,13 @@ class FormatError(LegacyModelError):
 class UnsupportedLayer(LegacyModelError):
     """Layers that cannot be translated exactly, all of them at once."""
 
-    def __init__(self, layers: Sequence[tuple[str, str]]) -> None:
-        """Collect `(path in the network, class or reason)` pairs."""
+    def __init__(self, source: str | Path, layers: Sequence[tuple[str, str]]) -> None:
+        """Collect `(path in the network, class or reason)` pairs of a file."""
         self.layers = tuple(layers)
         listed = "; ".join(f"{path or 'the network itself'}: {what}" for path, what in layers)
         count = f"{len(layers)} layer{'s' if len(layers) != 1 else ''}"
         super().__init__(
-            f"{count} cannot be converted exactly: {listed}. "
+            f"{source}: {count} cannot be converted exactly: {listed}. "
             "A rule for a layer is one function, see CONTRIBUTING.md"
         )
 

@@ -81,7 +81,9 @@ class Module:
 
     def unsupported(self, reason: str) -> UnsupportedLayer:
         """Return an error that says why this layer, whose class has a rule, cannot be exact."""
-        return UnsupportedLayer([(self.path, f"{self.source.class_name}: {reason}")])
+        return UnsupportedLayer(
+            self.run.net.source, [(self.path, f"{self.source.class_name}: {reason}")]
+        )
 
     def has(self, field: str) -> bool:
         """Tell whether a field is there at all."""
@@ -170,7 +172,7 @@ class Run:
     def forward(self, module: Module, x: Tree) -> Tree:
         """Apply the rule of a module's class to its input."""
         if self._depth >= MAX_DEPTH:
-            raise UnsupportedLayer([(module.path, f"modules nested more than {MAX_DEPTH} deep")])
+            raise module.unsupported(f"modules nested more than {MAX_DEPTH} deep")
         self._calls += 1
         if self._calls > MAX_CALLS:  # shared containers can be reached on exponentially many paths
             raise module.unsupported(f"modules run more than {MAX_CALLS:,} times")
@@ -299,7 +301,7 @@ def check_classes(root: TorchObject, net: Lowering) -> None:
         elif any(isinstance(fields.get(method), Function) for method in _METHODS):
             unknown.append((module.path, f"{name} with a Lua function of its own"))
     if unknown:
-        raise UnsupportedLayer(unknown)
+        raise UnsupportedLayer(net.source, unknown)
 
 
 def _check_claims(top: Module, run: Run) -> None:

@@ -70,8 +70,8 @@ def test_format_error_says_where(at: int | str, place: str) -> None:
 )
 def test_unsupported_layers_are_listed_together(layers: list[tuple[str, str]], start: str) -> None:
     """One error names all layers, and says what to do about them."""
-    error = UnsupportedLayer(layers)
-    assert str(error) == start + "A rule for a layer is one function, see CONTRIBUTING.md"
+    error = UnsupportedLayer("net.t7", layers)
+    assert str(error) == f"net.t7: {start}A rule for a layer is one function, see CONTRIBUTING.md"
     assert error.layers == tuple(layers)
 
 
