@@ -125,6 +125,7 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
         "output": spec.output,
         "classes": len(spec.labels),
         **written,
+        "no_onnx": outcome.no_onnx,
         "verify": {
             "max_abs": report.max_abs,
             "noise": report.noise,
@@ -160,6 +161,8 @@ def _lines(outcome: Outcome) -> list[str]:
             f"  parity      {fed}: {onnx}own float32 {one.noise:.2e} from float64 "
             f"(bound {one.bound:.2e}){ranks[one.top5_equal]}"
         )
+    if outcome.no_onnx is not None:
+        lines.append(f"  no .onnx    {outcome.no_onnx}")
     lines += [f"  wrote       {path} ({_size(path)})" for path in outcome.targets if path]
     return lines
 

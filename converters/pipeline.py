@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import onnx
 import torch
+from torch import fx
 
 from converters.convention import classes, resolve
 from converters.formats import Opener
@@ -16,10 +17,10 @@ from models import ops
 from models.architectures import ARCHITECTURES
 from models.build import build, check_shapes
 from models.checkpoint import Checkpoint
-from models.errors import ArtifactError, ParityError, SpecError
+from models.errors import ArtifactError, ExportError, ParityError, SpecError
 from models.export import annotate, export_onnx
 from models.files import Written, refuse_existing, writing
-from models.graph import Graph, Network, Shape
+from models.graph import Graph, Shape
 from models.labels import labels_for, read_labels
 from models.presets import preset
 from models.report import Report
@@ -69,6 +70,7 @@ class Outcome(NamedTuple):
     title: str | None
     checkpoint: Checkpoint
     targets: Targets
+    no_onnx: str | None = None  # why there is no ONNX file though one was wanted
 
 
 def convert(path: Path, opener: Opener, options: Options) -> Outcome:
@@ -95,13 +97,15 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
         origin=Origin(source.format, path.name, digest, decided),
     )
     network = lowered.network
-    report = _write(spec, network, targets)
+    module = build(network)
+    proto, refused = _exported(module, network.graph, targets)
+    if refused is not None and targets.onnx is not None:
+        targets.onnx.unlink(missing_ok=True)  # with --force: it would be another network's
+        targets = targets._replace(onnx=None)
+    checkpoint = Checkpoint(spec, network, _verified(module, network.graph, proto))
+    _write(checkpoint, proto, targets)
     return Outcome(
-        path,
-        source.classes,
-        known.title if known else None,
-        Checkpoint(spec, network, report),
-        targets,
+        path, source.classes, known.title if known else None, checkpoint, targets, refused
     )
 
 
@@ -115,10 +119,15 @@ def export(path: Path, options: Options) -> Outcome:
         checkpoint = checkpoints.read(path)
         check_shapes(checkpoint.network.graph, str(path))
     spec = replace(checkpoint.spec, name=options.name) if options.name else checkpoint.spec
-    report = _write(spec, checkpoint.network, targets)
+    graph = checkpoint.network.graph
+    module = build(checkpoint.network)
+    proto, refused = _exported(module, graph, targets)
+    if refused is not None:
+        raise ExportError(f"{path}: {refused}")
+    written = Checkpoint(spec, checkpoint.network, _verified(module, graph, proto))
+    _write(written, proto, targets)
     known = ARCHITECTURES.get(spec.architecture or "")
-    title = known.title if known else None
-    return Outcome(path, Counter(), title, Checkpoint(spec, checkpoint.network, report), targets)
+    return Outcome(path, Counter(), known.title if known else None, written, targets)
 
 
 def _refuse_early(path: Path, targets: Targets, options: Options) -> None:
@@ -164,16 +173,27 @@ def _output_kind(graph: Graph) -> Output:
     return "logits"
 
 
-def _write(spec: ModelSpec, network: Network, targets: Targets) -> Report:
-    """Build, export, verify, and write every wanted artifact, or none."""
-    module = build(network)
-    proto: onnx.ModelProto | None = None
-    if targets.onnx is not None:
-        with step("exporting to ONNX"):
-            proto = export_onnx(module, network.graph)
+def _exported(
+    module: fx.GraphModule, graph: Graph, targets: Targets
+) -> tuple[onnx.ModelProto | None, str | None]:
+    """Return the ONNX form where one is wanted, or what stands against it."""
+    if targets.onnx is None:
+        return None, None
+    with step("exporting to ONNX"):
+        try:
+            return export_onnx(module, graph), None
+        except ExportError as error:
+            return None, str(error)
+
+
+def _verified(module: fx.GraphModule, graph: Graph, proto: onnx.ModelProto | None) -> Report:
     with step("verifying against float64"):
-        report = verify(module, network.graph, proto)
-    checkpoint = Checkpoint(spec, network, report)
+        return verify(module, graph, proto)
+
+
+def _write(checkpoint: Checkpoint, proto: onnx.ModelProto | None, targets: Targets) -> None:
+    """Write every wanted artifact, or none."""
+    spec, report = checkpoint.spec, checkpoint.report
     for target in filter(None, targets):
         target.parent.mkdir(parents=True, exist_ok=True)
     with step("writing"), writing() as files:
@@ -188,7 +208,6 @@ def _write(spec: ModelSpec, network: Network, targets: Targets) -> Report:
                 "report": report.to_json(),
             }
             onnx.save_model(annotate(proto, metadata), files.new(targets.onnx))
-    return report
 
 
 def _write_pt(files: Written, target: Path, checkpoint: Checkpoint) -> None:

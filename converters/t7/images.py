@@ -3,7 +3,8 @@
 from typing import Any
 
 from converters.lowering import Value
-from converters.t7.network import Handle, Module, Run
+from converters.t7.memory import Handle
+from converters.t7.network import Module, Run
 from models.graph import Array
 
 
