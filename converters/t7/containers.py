@@ -3,7 +3,8 @@
 import math
 
 from converters.t7.memory import Handle
-from converters.t7.network import Module, Run, Tree, layer
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
 from converters.t7.objects import LuaTable, TorchObject, walk
 from converters.t7.shapes import viewed
 from converters.t7.tables import joined
@@ -45,7 +46,7 @@ def data_parallel_table(run: Run, module: Module, x: Tree) -> Tree:
     if module.integer("dimension", 1) != 1 and isinstance(gpus, LuaTable) and len(gpus) > 1:
         raise module.unsupported("splits its input along another dimension than the batch")
     first, *replicas = module.children()
-    run.claimed.update(id(one) for other in replicas for one in walk(other.source))
+    run.ledger.claimed.update(id(one) for other in replicas for one in walk(other.source))
     output = run.forward(first, _copied(run, x))
     if isinstance(output, Handle):
         return run.fresh(module, run.read(output))
@@ -87,7 +88,7 @@ def map_table(run: Run, module: Module, x: Tree) -> Tree:
         if index < len(children):
             child = children[index]
         else:
-            child = Module(_cloned(children[0].source), children[0].path, run)
+            child = Module(_cloned(children[0].source), children[0].path, run.ledger)
         outputs.append(run.forward(child, entry))
     return run.table_of(module, outputs)
 

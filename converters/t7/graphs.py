@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from converters.t7.memory import Handle
-from converters.t7.network import Module, Run, Tree, layer
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
 from converters.t7.objects import LuaTable, TorchObject
 from models.errors import FormatError
 

@@ -1,19 +1,44 @@
 """Torch7 modules -> nodes: what a rule sees of its module and of the run that it is part of."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
-from converters.lowering import Lowered, Lowering, Rules, Value
+from converters.lowering import Call, Lowered, Lowering, Rules, Value
 from converters.t7.memory import Handle, Memory
-from converters.t7.objects import Function, LuaTable, Storage, Tensor, TorchObject
-from converters.t7.reader import kind
-from models.errors import FormatError, UnsupportedLayer, WeightMismatch
+from converters.t7.module import Ledger, Module, modules
+from converters.t7.objects import Function, Tensor, TorchObject
+from models.errors import UnsupportedLayer, WeightMismatch
 from models.graph import Array, Shape, numbered
 
 MAX_DEPTH = 100  # containers inside containers, Inception-ResNet-v2 has 8; torch copies recursively
 MAX_CALLS = 100_000
 
+# Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the
+# class: gradients, outputs, and the scratch memory of the layers (each named in nn/<class>.lua).
+STATE_FIELDS = frozenset(
+    {
+        # nn.Module and its containers
+        *("output", "gradInput", "gradWeight", "gradBias", "_type", "outputSize", "size"),
+        # convolutions, cudnn's descriptors
+        *("finput", "fgradInput", "_input", "_gradOutput", "columns", "ones", "zeroScalar"),
+        *("iSize", "input_offset", "output_offset", "weight_offset", "bias_offset"),
+        # Linear, BatchNormalization, Dropout, pooling, PReLU, SpatialCrossMapLRN, Reshape
+        *("addBuffer", "save_mean", "save_std", "scaleT", "noise", "indices", "gradWeightBuf"),
+        *("gradWeightBuf2", "scale", "batchsize", "normalized", "buffer2", "centered", "std"),
+        # views, sums, extremes and norms; pointwise layers
+        *("_output", "_indices", "_ones", "_bias", "_expand", "_repeat", "_weight", "_buffer"),
+        *("maxIdx", "minIdx", "mask", "maskByteTensor", "maxVals", "minVals", "gradMaxVals"),
+        *("norm", "normp", "buffer", "temp", "mininput", "_indices", "loss", "randomSamples"),
+        # Bottle, MixtureTable, PixelShuffle, weight normalisation, local normalisation
+        *("inShape", "outShape", "_gaterView", "_expert", "_expertView", "size2", "_shuffleOut"),
+        *("_norm", "_scale", "gradG", "gradV", "localsums", "adjustedsums", "localstds"),
+        *("adjustedstds", "thresholdedstds", "coef", "_coef", "kernel"),
+    }
+)
+
+
+_METHODS = ("updateOutput", "forward")  # an object may override its class's
+# The constructor of nn.Copy gives it such a method, which is the one that its rule restates.
+_OVERRIDES_ITSELF = "nn.Copy"
 # Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the
 # class: gradients, outputs, and the scratch memory of the layers (each named in nn/<class>.lua).
 STATE_FIELDS = frozenset(
@@ -48,143 +73,16 @@ _INNER = ("meanestimator", "stdestimator", "normalizer")
 Tree = Handle | list["Tree"]  # what a module takes and gives: a tensor, or a table of them
 
 
-class Module:
-    """A module of the file and its place in the network; fields are read with types checked."""
-
-    def __init__(
-        self, source: TorchObject, path: str, run: "Run", made: dict[str, Array] | None = None
-    ) -> None:
-        self.source = source
-        self.path = path
-        self.run = run
-        self.made = made or {}  # tensors that another module computes, in place of the file's
-
-    @property
-    def name(self) -> str:
-        """What its nodes are called: its path, or `layer` for a module that is the whole file."""
-        return self.path or "layer"
-
-    def error(self, field: str, found: Any, expected: str) -> FormatError:
-        """Return an error that names this layer."""
-        at = f"layer {self.path or '(the whole file)'} ({self.source.class_name})"
-        shown = kind(found) if isinstance(found, LuaTable) or found is None else repr(found)[:60]
-        return FormatError(self.run.net.source, at, found=f"{field} = {shown}", expected=expected)
-
-    def unsupported(self, reason: str) -> UnsupportedLayer:
-        """Return an error that says why this layer, whose class has a rule, cannot be exact."""
-        return UnsupportedLayer(
-            self.run.net.source, [(self.path, f"{self.source.class_name}: {reason}")]
-        )
-
-    def has(self, field: str) -> bool:
-        """Tell whether a field is there at all."""
-        return field in self.source.fields
-
-    def number(self, field: str, default: float | None = None) -> float:
-        """Return a field that is a number."""
-        value = self.source.fields.get(field, default)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, float | int)
-            or not math.isfinite(value)
-        ):
-            raise self.error(field, value, "a finite number")
-        return float(value)
-
-    def integer(self, field: str, default: int | None = None) -> int:
-        """Return a field that is a whole number, as Lua writes one."""
-        value = self.number(field, default)
-        if not value.is_integer() or abs(value) > 2**31:
-            raise self.error(field, value, "a whole number")
-        return int(value)
-
-    def flag(self, field: str, default: bool = False) -> bool:
-        """Return a field as Lua takes it in a condition: only nil and false are false."""
-        value = self.source.fields.get(field, default)
-        return value is not None and value is not False
-
-    def sizes(self, field: str) -> tuple[int, ...]:
-        """Return a field that is a LongStorage of sizes."""
-        value = self.source.fields.get(field)
-        if not isinstance(value, Storage) or value.dtype.kind != "i":
-            raise self.error(field, value, "a LongStorage")
-        return tuple(int(size) for size in value.array())
-
-    def tensor(self, field: str) -> Array:
-        """Return a field that is a tensor of any precision, and note that it was used."""
-        if field in self.made:
-            return self.made[field]
-        value = self.source.fields.get(field)
-        if not isinstance(value, Tensor):
-            raise self.error(field, value, "a tensor")
-        array = value.array()
-        if array.dtype.kind != "f":
-            raise self.error(field, value, "a tensor of floats")
-        self.run.claimed.add(id(value))
-        return array
-
-    def optional(self, field: str) -> Array | None:
-        """Return a field that is a tensor; None where it is absent or empty, as no bias is."""
-        value = self.source.fields.get(field)
-        empty = value is None or (isinstance(value, Tensor) and value.size == 0)
-        return None if empty and field not in self.made else self.tensor(field)
-
-    def claim(self, field: str) -> None:
-        """Note that a field holds nothing that the network needs."""
-        self.run.claimed.add(id(self.source.fields.get(field)))
-
-    def children(self) -> list["Module"]:
-        """Return the modules inside, in Lua's order, named from 0 as torch.nn names them."""
-        table = self.source.fields.get("modules")
-        if not isinstance(table, LuaTable):
-            raise self.error("modules", table, "a table of modules")
-        found = table.array()
-        if len(found) != len(table):
-            raise self.error("modules", f"{len(table)} entries", f"1 to {len(table)} without a gap")
-        return [self.child(child, index) for index, child in enumerate(found)]
-
-    def child(self, source: Any, index: int) -> "Module":
-        """Return one module inside this one."""
-        if not isinstance(source, TorchObject):
-            raise self.error(f"modules[{index + 1}]", source, "a module")
-        return Module(source, self._below(str(index)), self.run)
-
-    def only_child(self) -> "Module":
-        """Return the module that this one wraps."""
-        children = self.children()
-        if len(children) != 1:
-            raise self.error("modules", f"{len(children)} modules", "one")
-        return children[0]
-
-    def inner(self, field: str) -> "Module":
-        """Return a module that is kept in a field of its own."""
-        source = self.source.fields.get(field)
-        if not isinstance(source, TorchObject):
-            raise self.error(field, source, "a module")
-        return Module(source, self._below(field), self.run)
-
-    def _below(self, name: str) -> str:
-        return f"{self.path}.{name}" if self.path else name
-
-
 Rule = Callable[["Run", Module, Tree], Tree]
 layer: Rules[Rule] = Rules()
-
-
-class Call(NamedTuple):
-    """One run of one module: what its outputs held when it had run, where the graph says it."""
-
-    path: str
-    class_name: str
-    outputs: tuple[Value | None, ...]
 
 
 class Run:
     """One evaluation of a network, written down as nodes instead of computed."""
 
-    def __init__(self, net: Lowering) -> None:
+    def __init__(self, net: Lowering, ledger: Ledger) -> None:
         self.net = net
-        self.claimed: set[int] = set()  # tensors of the file that the network uses
+        self.ledger = ledger
         self.pooled: dict[int, tuple[Module, Value]] = {}  # max pooling modules, what they were fed
         self.calls: list[Call] = []
         self._memories: dict[int, Memory] = {}  # that a module object allocated for its output
@@ -204,8 +102,9 @@ class Run:
             output = layer[module.source.class_name](self, module, x)
         finally:
             self._depth -= 1
-        values = tuple(one.memory.known(one.steps) for one in self.leaves(module, output))
-        self.calls.append(Call(module.path, module.source.class_name, values))
+        values = [one.memory.known(one.steps) for one in self.leaves(module, output)]
+        names = tuple(value and value.name for value in values)
+        self.calls.append(Call(module.path, module.source.class_name, names))
         return output
 
     def tensor(self, module: Module, x: Tree) -> Handle:
@@ -293,16 +192,23 @@ class Run:
         return given.set(handle)
 
 
-def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> Lowered:
+def lower(
+    root: TorchObject,
+    shapes: Sequence[Shape],
+    net: Lowering,
+    numbers: Mapping[int, Array] | None = None,
+) -> Lowered:
     """Return the network that a module computes for inputs of the given shapes.
+
+    `numbers`, by tensor id, stand in for those of the file.
 
     Raises:
         UnsupportedLayer: Classes without a rule, all of them; or a setting without an exact form.
         FormatError: A field is missing or of the wrong kind, or shapes do not fit.
         WeightMismatch: A tensor of the file was used by no layer, or has the wrong shape.
     """
-    run = Run(net)
-    top = Module(root, "", run)
+    run = Run(net, Ledger(net.source, numbers))
+    top = Module(root, "", run.ledger)
     check_classes(root, net)
     names = numbered("input", len(shapes))
     given = [net.input(name, shape) for name, shape in zip(names, shapes, strict=True)]
@@ -312,32 +218,14 @@ def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> Lowered:
     if not ends:
         raise top.unsupported("gives an empty table")
     network = net.network(ends)
-    _check_claims(top, run)
-    return Lowered(network, tuple(end.shape for end in ends))
-
-
-def _modules(top: Module) -> Iterator[Module]:
-    """Yield every module once, with the first path that leads to it."""
-    seen: set[int] = set()
-    waiting = [top]
-    while waiting:
-        module = waiting.pop()
-        if id(module.source) in seen:
-            continue
-        seen.add(id(module.source))
-        yield module
-        fields = module.source.fields
-        waiting.extend(
-            module.inner(name) for name in _INNER if isinstance(fields.get(name), TorchObject)
-        )
-        if isinstance(fields.get("modules"), LuaTable):
-            waiting.extend(reversed(module.children()))
+    _check_claims(top)
+    return Lowered(network, tuple(end.shape for end in ends), tuple(run.calls))
 
 
 def check_classes(root: TorchObject, net: Lowering) -> None:
     """Raise UnsupportedLayer for all modules whose class has no rule, wherever they are."""
     unknown = []
-    for module in _modules(Module(root, "", Run(net))):
+    for module in modules(Module(root, "", Ledger(net.source))):
         name, fields = module.source.class_name, module.source.fields
         if name not in layer:
             unknown.append((module.path, name))
@@ -349,16 +237,16 @@ def check_classes(root: TorchObject, net: Lowering) -> None:
         raise UnsupportedLayer(net.source, unknown)
 
 
-def _check_claims(top: Module, run: Run) -> None:
+def _check_claims(top: Module) -> None:
     """Every tensor of the file is used by the network, or is known to be no part of it."""
     unused = [
         f"{module.path}.{field}"
-        for module in _modules(top)
+        for module in modules(top)
         for field, value in module.source.fields.items()
         if isinstance(value, Tensor)
         and value.size
         and field not in STATE_FIELDS
-        and id(value) not in run.claimed
+        and id(value) not in top.ledger.claimed
     ]
     if unused:
-        raise WeightMismatch(str(run.net.source), unexpected=unused)
+        raise WeightMismatch(str(top.ledger.path), unexpected=unused)

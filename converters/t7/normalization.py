@@ -1,7 +1,8 @@
 """Rules of local contrast normalisation, which networks had before batch normalisation."""
 
 from converters.t7.memory import Handle
-from converters.t7.network import Module, Run, Tree, layer
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
 
 
 @layer("nn.SpatialSubtractiveNormalization")

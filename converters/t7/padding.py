@@ -2,7 +2,8 @@
 
 from converters.lowering import Value
 from converters.t7.images import spatial
-from converters.t7.network import Module, Run, Tree, layer
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
 
 
 @layer("nn.Padding")

@@ -8,7 +8,8 @@ import numpy as np
 from converters.lowering import Value
 from converters.t7.images import pair, spatial, spatial_value
 from converters.t7.memory import Handle
-from converters.t7.network import Module, Run, Tree, layer
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
 
 
 @layer("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")

@@ -1,7 +1,8 @@
 """Rules that make images larger."""
 
 from converters.t7.images import spatial
-from converters.t7.network import Module, Run, Tree, layer
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
 
 
 @layer("nn.SpatialUpSamplingNearest")

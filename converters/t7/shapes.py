@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from converters.t7.memory import Handle, batched
-from converters.t7.network import Module, Run, Tree, layer
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
 from converters.t7.objects import TENSOR_CLASSES, Function, LuaTable, Tensor
 from models.graph import Shape
 

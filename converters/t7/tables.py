@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from converters.lowering import Value
 from converters.t7.memory import Handle, batched
-from converters.t7.network import Module, Run, Tree, layer
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
 
 
 def joined(run: Run, module: Module, at: str, parts: Sequence[Value], dim: int) -> Handle:

@@ -6,7 +6,8 @@ import numpy as np
 
 from converters.t7.images import pair, spatial
 from converters.t7.memory import Handle
-from converters.t7.network import Module, Run, Tree, layer
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
 from models.graph import Array, Shape
 
 
@@ -253,8 +254,7 @@ def weight_norm(run: Run, module: Module, x: Tree) -> Tree:
     for field in ("weight", "bias"):
         module.claim(field)
     child.claim("weight")
-    made = {"weight": weight.astype(np.float32)}
-    return run.forward(Module(child.source, child.path, run, made), x)
+    return run.forward(child.with_tensors(weight=weight.astype(np.float32)), x)
 
 
 @layer("nn.LinearWeightNorm")
@@ -264,8 +264,7 @@ def linear_weight_norm(run: Run, module: Module, x: Tree) -> Tree:
     norm = np.sqrt((direction**2).sum(axis=1, keepdims=True)).clip(module.number("eps", 1e-16))
     weight = module.tensor("g").astype(np.float64).reshape(-1, 1) * direction / norm
     module.claim("weight")
-    made = {"weight": weight.astype(np.float32)}
-    return linear(run, Module(module.source, module.path, run, made), x)
+    return linear(run, module.with_tensors(weight=weight.astype(np.float32)), x)
 
 
 @layer("nn.SpatialConvolutionMap")

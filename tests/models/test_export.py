@@ -182,7 +182,7 @@ REFUSED = {
             (1, 1, 7, 7),
             ("MaxPool2d", {"kernel_size": 2, "stride": 2, "padding": 1, "ceil_mode": True}),
         ),
-        r"n0 \(MaxPool2d\): .*Inferred shape and existing shape differ",
+        r"0 \(MaxPool2d\): .*Inferred shape and existing shape differ",
     ),
 }
 
