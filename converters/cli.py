@@ -11,6 +11,8 @@ from typing import Any
 
 from converters.pipeline import Options, Outcome, convert, export
 from converters.t7 import T7Source
+from converters.t7.checkpoints import locate
+from models.errors import SpecError
 from models.graph import MAX_ELEMENTS, Shape
 from models.presets import PRESETS
 from models.terminal import reports_errors
@@ -21,7 +23,10 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     """Convert a Torch7 checkpoint."""
     parser = _parser("Convert a Torch7 .t7 checkpoint to PyTorch (.pt) and ONNX, and verify both.")
     parser.add_argument(
-        "source", type=Path, metavar="SOURCE", help=".t7 file, also packed as .xz or .gz"
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help=".t7 file, also packed as .xz or .gz; or a training script's folder or latest.t7",
     )
     parser.add_argument(
         "--input",
@@ -41,10 +46,20 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-onnx", action="store_true", help="write the .pt only")
     parser.add_argument("--safetensors", action="store_true", help="write a .safetensors as well")
+    parser.add_argument(
+        "--optimizer",
+        action="store_true",
+        help="write the optimizer's state as well, from the optimState beside the model",
+    )
     given = parser.parse_args(argv)
+    found = locate(given.source)
+    if given.optimizer and found.optimizer is None:
+        raise SpecError(f"--optimizer: {found.model} has no optimState beside it")
     options = Options(
         out=given.out,
         name=given.name,
+        optimizer=found.optimizer if given.optimizer else None,
+        epoch=found.epoch,
         input=given.input,
         shapes=given.input_shape,
         labels=given.labels,
@@ -52,7 +67,7 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
         safetensors=given.safetensors,
         force=given.force,
     )
-    _print(convert(given.source, T7Source, options), as_json=given.json)
+    _print(convert(found.model, T7Source, options), as_json=given.json)
     return 0
 
 

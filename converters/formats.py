@@ -1,12 +1,24 @@
 """What a format has to offer so that its files can be converted."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from converters.lowering import Infer, Lowered
-from models.graph import Shape
+from models.graph import Array, Shape
+
+
+class SGD(NamedTuple):
+    """The state of stochastic gradient descent: settings, and a buffer for each parameter."""
+
+    learning_rate: float
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+    updates: int
+    buffers: dict[int, Array]  # the keys are for `Source.lower`
 
 
 class Source(Protocol):
@@ -18,8 +30,23 @@ class Source(Protocol):
     def check(self, infer: Infer) -> None:
         """Raise UnsupportedLayer for all layers without a rule, whatever the input."""
 
-    def lower(self, shapes: Sequence[Shape], infer: Infer) -> Lowered:
-        """Return the network for inputs of these shapes."""
+    def lower(
+        self,
+        shapes: Sequence[Shape],
+        infer: Infer,
+        numbers: Mapping[int, Array] | None = None,
+    ) -> Lowered:
+        """Return the network for inputs of these shapes.
+
+        `numbers` stand in for tensors of the file, by the keys of `SGD.buffers`.
+        """
+
+    def sgd(self, path: Path) -> SGD:
+        """Return the state of the optimizer that trained this network.
+
+        Raises:
+            SpecError: The format has none.
+        """
 
 
 # Opens a file; the second path is what errors call it, where the first is its unpacked copy.

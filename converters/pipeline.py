@@ -10,18 +10,19 @@ import torch
 from torch import fx
 
 from converters.convention import classes, resolve
-from converters.formats import Opener
+from converters.formats import Opener, Source
 from converters.packing import base_name, sha256, unpacked
 from models import checkpoint as checkpoints
 from models import ops
-from models.architectures import ARCHITECTURES
+from models.architectures import ARCHITECTURES, recognise
 from models.build import build, check_shapes
 from models.checkpoint import Checkpoint
 from models.errors import ArtifactError, ExportError, ParityError, SpecError
 from models.export import annotate, export_onnx
 from models.files import Written, refuse_existing, writing
-from models.graph import Graph, Shape
+from models.graph import Graph, Shape, float32, is_statistic
 from models.labels import labels_for, read_labels
+from models.optimizer import Optimizer, save_optimizer
 from models.presets import preset
 from models.report import Report
 from models.spec import ModelSpec, Origin, Output
@@ -40,6 +41,8 @@ class Options:
         shapes: Exact shape of each input, with `input="none"` only.
         labels: Label file.
         onnx: Write the ONNX file.
+        optimizer: State of the optimizer that trained the network, to be written beside it.
+        epoch: How many epochs it was trained for, where known.
         safetensors: Write the `.safetensors` file as well.
         force: Overwrite.
     """
@@ -50,6 +53,8 @@ class Options:
     shapes: tuple[Shape, ...] = ()
     labels: Path | None = None
     onnx: bool = True
+    optimizer: Path | None = None
+    epoch: int | None = None
     safetensors: bool = False
     force: bool = False
 
@@ -60,6 +65,7 @@ class Targets(NamedTuple):
     pt: Path | None
     onnx: Path | None
     safetensors: Path | None
+    optimizer: Path | None = None
 
 
 class Outcome(NamedTuple):
@@ -103,7 +109,8 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
         targets.onnx.unlink(missing_ok=True)  # with --force: it would be another network's
         targets = targets._replace(onnx=None)
     checkpoint = Checkpoint(spec, network, _verified(module, network.graph, proto))
-    _write(checkpoint, proto, targets)
+    optimizer = _optimizer(source, options, checkpoint) if options.optimizer else None
+    _write(checkpoint, proto, targets, optimizer)
     return Outcome(
         path, source.classes, known.title if known else None, checkpoint, targets, refused
     )
@@ -158,6 +165,7 @@ def _targets(path: Path, options: Options) -> Targets:
         Path(f"{stem}.pt"),
         Path(f"{stem}.onnx") if options.onnx else None,
         Path(f"{stem}.safetensors") if options.safetensors else None,
+        Path(f"{stem}.optimizer.pt") if options.optimizer else None,
     )
 
 
@@ -191,7 +199,31 @@ def _verified(module: fx.GraphModule, graph: Graph, proto: onnx.ModelProto | Non
         return verify(module, graph, proto)
 
 
-def _write(checkpoint: Checkpoint, proto: onnx.ModelProto | None, targets: Targets) -> None:
+def _optimizer(source: Source, options: Options, checkpoint: Checkpoint) -> Optimizer:
+    """Return what the optimizer kept, under the names of the checkpoint's parameters.
+
+    The network is lowered once more with the buffers in place of the parameters, so that whatever
+    a rule does to a parameter happens to its buffer as well.
+    """
+    assert options.optimizer is not None
+    state = source.sgd(options.optimizer)
+    graph = checkpoint.network.graph
+    network = source.lower([one.shape for one in graph.inputs], ops.infer, state.buffers).network
+    if checkpoint.spec.architecture is not None and (found := recognise(network)) is not None:
+        network = found.network
+    buffers = {
+        name: float32(array) for name, array in network.tensors.items() if not is_statistic(name)
+    }
+    settings = {key: value for key, value in state._asdict().items() if key != "buffers"}
+    return Optimizer(**settings, epoch=options.epoch, buffers=buffers)
+
+
+def _write(
+    checkpoint: Checkpoint,
+    proto: onnx.ModelProto | None,
+    targets: Targets,
+    optimizer: Optimizer | None = None,
+) -> None:
     """Write every wanted artifact, or none."""
     spec, report = checkpoint.spec, checkpoint.report
     for target in filter(None, targets):
@@ -208,6 +240,8 @@ def _write(checkpoint: Checkpoint, proto: onnx.ModelProto | None, targets: Targe
                 "report": report.to_json(),
             }
             onnx.save_model(annotate(proto, metadata), files.new(targets.onnx))
+        if targets.optimizer is not None and optimizer is not None:
+            save_optimizer(files.new(targets.optimizer), optimizer)
 
 
 def _write_pt(files: Written, target: Path, checkpoint: Checkpoint) -> None:
