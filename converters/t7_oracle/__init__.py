@@ -14,6 +14,6 @@ from converters.t7_oracle import (  # noqa: F401  each registers its definitions
     tables,
     weights,
 )
-from converters.t7_oracle.run import DEFINITIONS, Call, follow, run
+from converters.t7_oracle.interpreter import DEFINITIONS, Call, follow, run
 
 __all__ = ["DEFINITIONS", "Call", "follow", "run"]

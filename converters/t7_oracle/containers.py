@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from converters.t7_oracle.run import Layer, leaves, on_any, on_table, on_tensor
+from converters.t7_oracle.interpreter import Layer, leaves, on_any, on_table, on_tensor
 from converters.t7_oracle.tensor import Array, Tensor, Value, zeros
 
 
@@ -69,7 +69,7 @@ def map_table(layer: Layer, x: list[Value]) -> Value:
     """One module for every entry (MapTable.lua).
 
     From the second entry on a clone runs, with an output of its own. Clones are in the file after a
-    forward pass; else they are copies of the module.
+    forward pass; else they are copies of the module. All go by the path of the first.
     """
     stored = len(layer.modules())
     around = layer.run.clones
@@ -78,7 +78,7 @@ def map_table(layer: Layer, x: list[Value]) -> Value:
         try:
             if index >= stored:
                 layer.run.clones = (*around, (id(layer.object), index))
-            results.append(layer.child(index if index < stored else 0, entry))
+            results.append(layer.child(index if index < stored else 0, entry, "0"))
         finally:
             layer.run.clones = around
     return results

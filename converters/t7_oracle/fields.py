@@ -123,7 +123,7 @@ class Fields:
 
         Source: nn JoinTable.lua, SplitTable.lua, Sum.lua, Max.lua: `_getPositiveDimension`.
         """
-        dimension = self.whole(name, 1)
+        dimension = self.whole(name)
         if dimension > 0 and self.has(rank_name) and rank == self.whole(rank_name) + 1:
             dimension += 1
         return self.axis(dimension, rank)

@@ -7,7 +7,7 @@ the backward one share their `data` tables; `mapindex` says which input of a nod
 from typing import Any
 
 from converters.t7.objects import LuaTable, TorchObject
-from converters.t7_oracle.run import Layer, on_any
+from converters.t7_oracle.interpreter import Layer, on_any
 from converters.t7_oracle.tensor import Value
 
 
@@ -67,8 +67,10 @@ def _evaluate(layer: Layer, node: _Node) -> None:
     x: Value = node.input[0] if len(node.input) == 1 else node.input
     if selected is not None:
         entries = layer.entries(x)
-        if type(selected) is not float or selected not in range(1, len(entries) + 1):
-            raise layer.refused(f"selects entry {selected} of a table of {len(entries)}")
+        if type(selected) is not float:
+            raise layer.wrong("forwardnodes", "nodes that select a number")
+        if selected not in range(1, len(entries) + 1):
+            raise layer.refused(f"selects entry {selected:g} of a table of {len(entries)}")
         node.propagate(entries[int(selected) - 1])
     elif module is None:  # a node without a module hands on what it gets
         node.propagate(x)

@@ -7,7 +7,7 @@ soumith/cudnn.torch.
 
 import numpy as np
 
-from converters.t7_oracle.run import Layer, on_tensor
+from converters.t7_oracle.interpreter import Layer, on_tensor
 from converters.t7_oracle.tensor import Array, Tensor, Value
 
 _RANKS = {
@@ -28,13 +28,14 @@ def batch_normalization(layer: Layer, x: Tensor) -> Value:
     """
     rank = _RANKS[layer.name]
     layer.ranked(x, rank, *([rank - 1] if layer.name.startswith("nn.") else []))
+    x = layer.contiguous(x)
     if x.rank < rank:
         x.set(x.insert(0, 1, 1))
     mean = layer.weight("running_mean")
     if layer.maybe("running_std") is not None and not layer.has("running_var"):
         scale = layer.weight("running_std")
     else:
-        scale = 1 / np.sqrt(layer.weight("running_var") + layer.number("eps", 1e-5))
+        scale = 1 / np.sqrt(layer.weight("running_var") + layer.number("eps"))
     vectors = [mean, scale, layer.maybe("weight"), layer.maybe("bias")]
     if any(one is not None and one.size != x.shape[1] for one in vectors):
         raise layer.refused(f"normalises {mean.size} planes, its input has {x.shape[1]}")
@@ -55,7 +56,7 @@ def cross_map_lrn(layer: Layer, x: Tensor) -> Value:
 
     cudnn's object has `K` for `k` if it is old.
     """
-    size, cudnn = layer.whole("size", 5, least=1), layer.name.startswith("cudnn.")
+    size, cudnn = layer.whole("size", least=1), layer.name.startswith("cudnn.")
     if size % 2 == 0:
         raise layer.refused(f"a window of {size} planes has no centre")
     squares = np.moveaxis(layer.ranked(x, 3, 4).array ** 2, -3, 0)
@@ -63,16 +64,16 @@ def cross_map_lrn(layer: Layer, x: Tensor) -> Value:
     sums = np.zeros_like(squares)
     for plane in range(len(squares)):
         sums[plane] = squares[max(plane - half, 0) : plane + half + 1].sum(0)
-    k = layer.number("K" if cudnn and layer.has("K") else "k", 1)
-    scale = np.moveaxis(sums, 0, -3) * (layer.number("alpha", 1e-4) / size) + k
-    return layer.give(x.array * scale ** -layer.number("beta", 0.75))
+    k = layer.number("K" if cudnn and layer.has("K") else "k")
+    scale = np.moveaxis(sums, 0, -3) * (layer.number("alpha") / size) + k
+    return layer.give(x.array * scale ** -layer.number("beta"))
 
 
 @on_tensor("nn.Normalize")
 def normalize(layer: Layer, x: Tensor) -> Value:
     """Every row divided by its p-norm (Normalize.lua)."""
     rows = np.atleast_2d(layer.ranked(x, 1, 2).array)
-    p, eps = layer.number("p"), layer.number("eps", 1e-10)
+    p, eps = layer.number("p"), layer.number("eps")
     if p == np.inf:
         norm = np.abs(rows).max(1) + eps
     else:
@@ -132,11 +133,9 @@ def subtractive_normalization(layer: Layer, x: Tensor) -> Value:
 @on_tensor("nn.SpatialDivisiveNormalization")
 def divisive_normalization(layer: Layer, x: Tensor) -> Value:
     """Divided by the weighted deviation around each pixel (SpatialDivisiveNormalization.lua)."""
-    deviations = layer.tensor(layer.inner("stdestimator", x)).array.copy()
-    adjusted = deviations / _coefficients(layer, x)
-    limit = layer.number("threshold", 1e-4)
-    divisor = np.where(adjusted > limit, adjusted, layer.number("thresval", limit))
-    return layer.give(x.array / divisor)
+    deviations = layer.tensor(layer.inner("stdestimator", x)).array
+    adjusted = Tensor.of(deviations / _coefficients(layer, x))
+    return layer.give(x.array / layer.tensor(layer.inner("thresholder", adjusted)).array)
 
 
 def _coefficients(layer: Layer, x: Tensor) -> Array:

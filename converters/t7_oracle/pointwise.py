@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from converters.t7.objects import Tensor as StoredTensor
-from converters.t7_oracle.run import Layer, on_tensor
+from converters.t7_oracle.interpreter import Layer, on_tensor
 from converters.t7_oracle.tensor import Array, Tensor, Value
 
 
@@ -25,7 +25,7 @@ def _perhaps_in_place(layer: Layer, x: Tensor, values: Array) -> Value:
 @on_tensor("nn.Threshold", "nn.ReLU")
 def threshold(layer: Layer, x: Tensor) -> Value:
     """What is not above the threshold becomes `val` (Threshold.c). NaN differs with `inplace`."""
-    limit, low = layer.number("threshold", 0.0), layer.number("val", 0.0)
+    limit, low = layer.number("threshold"), layer.number("val")
     if not layer.flag("inplace"):
         return layer.give(np.where(x.array > limit, x.array, low))
     if low > limit:
@@ -56,21 +56,21 @@ def _between(layer: Layer, x: Tensor, low: float, high: float) -> Value:
 @on_tensor("nn.LeakyReLU")
 def leaky_relu(layer: Layer, x: Tensor) -> Value:
     """A slope below 0 (LeakyReLU.c)."""
-    slope = layer.number("negval", 1 / 100)
+    slope = layer.number("negval")
     return _perhaps_in_place(layer, x, np.where(x.array > 0, x.array, x.array * slope))
 
 
 @on_tensor("nn.RReLU")
 def rrelu(layer: Layer, x: Tensor) -> Value:
     """The mean of the random slopes (RReLU.c)."""
-    slope = (layer.number("lower", 1 / 8) + layer.number("upper", 1 / 3)) / 2
+    slope = (layer.number("lower") + layer.number("upper")) / 2
     return _perhaps_in_place(layer, x, np.where(x.array <= 0, x.array * slope, x.array))
 
 
 @on_tensor("nn.ELU")
 def elu(layer: Layer, x: Tensor) -> Value:
     """An exponential below 0 (ELU.c)."""
-    low = (np.exp(x.array) - 1) * layer.number("alpha", 1)
+    low = (np.exp(x.array) - 1) * layer.number("alpha")
     return _perhaps_in_place(layer, x, np.where(x.array <= 0, low, x.array))
 
 
@@ -105,17 +105,17 @@ def _sigmoid(values: Array) -> Array:
 
 
 def _soft_plus(layer: Layer, x: Array) -> Array:
-    beta, limit = layer.number("beta", 1), layer.number("threshold", 20)
+    beta, limit = layer.number("beta", 1), layer.number("threshold", 20)  # since June 2014
     return np.where(x * beta > limit, x, np.log1p(np.exp(x * beta)) / beta)
 
 
 def _soft_shrink(layer: Layer, x: Array) -> Array:
-    edge = layer.number("lambda", 0.5)
+    edge = layer.number("lambda")
     return np.where(x > edge, x - edge, np.where(x < -edge, x + edge, 0))
 
 
 def _hard_shrink(layer: Layer, x: Array) -> Array:
-    edge = layer.number("lambda", 0.5)
+    edge = layer.number("lambda")
     return np.where((x > edge) | (x < -edge), x, 0)
 
 
@@ -214,7 +214,7 @@ def _expanded(weight: Array, x: Tensor) -> Array:
 def dropout(layer: Layer, x: Tensor) -> Value:
     """Unchanged; version 1, and files from before the field `v2`, scale by 1 - p (Dropout.lua)."""
     out = layer.output.set(x) if layer.flag("inplace") else layer.output.copy(x)
-    p = layer.number("p", 0.5)
+    p = layer.number("p")
     if p > 0 and layer.flag("stochastic_inference"):
         raise layer.refused("draws random numbers")
     if p > 0 and not layer.flag("v2"):
@@ -227,13 +227,13 @@ def spatial_dropout(layer: Layer, x: Tensor) -> Value:
     """Scaled by 1 - p, in every version (SpatialDropout.lua)."""
     if layer.flag("stochastic_inference"):
         raise layer.refused("draws random numbers")
-    return layer.give(x.array * (1 - layer.number("p", 0.5)))
+    return layer.give(x.array * (1 - layer.number("p")))
 
 
 @on_tensor("nn.WhiteNoise")
 def white_noise(layer: Layer, x: Tensor) -> Value:
     """The noise's mean is added (WhiteNoise.lua)."""
-    return layer.give(x.array + layer.number("mean", 0))
+    return layer.give(x.array + layer.number("mean"))
 
 
 @on_tensor("nn.GatedLinearUnit")

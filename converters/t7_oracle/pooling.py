@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from converters.t7_oracle.run import Layer, on_tensor
+from converters.t7_oracle.interpreter import Layer, on_tensor
 from converters.t7_oracle.tensor import Array, Tensor, Value, check_size, zeros
 
 FLT_MAX = float(np.finfo(np.float32).max)

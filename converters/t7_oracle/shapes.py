@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from converters.t7.objects import LuaTable
-from converters.t7_oracle.run import Layer, on_tensor
+from converters.t7_oracle.interpreter import Layer, on_tensor
 from converters.t7_oracle.tensor import Array, Tensor, Value, check_size, zeros
 
 
@@ -37,7 +37,7 @@ def reshape(layer: Layer, x: Tensor) -> Value:
     Without the field `batchMode` there is none where the numbers of elements agree and the first
     size is not 1.
     """
-    x = _made_contiguous(layer, x)
+    x = layer.contiguous(x)
     size = layer.sizes("size")
     whole = x.count == math.prod(size) and x.shape[0] != 1
     if layer.get("batchMode") is False or (not layer.has("batchMode") and whole):
@@ -50,11 +50,7 @@ def collapse(layer: Layer, x: Tensor) -> Value:
     """The last `nInputDim` dimensions in one (Collapse.lua)."""
     batched = x.rank > layer.whole("nInputDim")
     shape = (x.shape[0], -1) if batched else (-1,)
-    return layer.output.set(_made_contiguous(layer, x).view(shape))
-
-
-def _made_contiguous(layer: Layer, x: Tensor) -> Tensor:
-    return x if x.contiguous else layer.buffer("_input").copy(x)
+    return layer.output.set(layer.contiguous(x).view(shape))
 
 
 @on_tensor("nn.Contiguous")
@@ -70,10 +66,7 @@ def contiguous(layer: Layer, x: Tensor) -> Value:
 @on_tensor("nn.Copy")
 def copy(layer: Layer, x: Tensor) -> Value:
     """A copy; between equal types the input, by a function that the object holds (Copy.lua)."""
-    if not layer.has("updateOutput"):
-        return layer.output.copy(x)
-    layer.output.set(x)
-    return x
+    return x if layer.has("updateOutput") else layer.output.copy(x)
 
 
 @on_tensor("nn.GradientReversal", "nn.ZeroGrad")
@@ -131,7 +124,7 @@ def narrow(layer: Layer, x: Tensor) -> Value:
     """A copy of a range along a dimension; negative lengths count from the end (Narrow.lua)."""
     axis = layer.axis(layer.whole("dimension"), x.rank)
     size, index = x.shape[axis], layer.whole("index")
-    length = layer.whole("length", 1)
+    length = layer.whole("length")
     if length < 0:
         length = size - index + length + 2
     if index < 0:
@@ -163,7 +156,7 @@ def padding(layer: Layer, x: Tensor) -> Value:
         raise layer.refused(f"pads at {at} of {size}")
     sizes = list(x.shape)
     sizes[axis] += abs(pad)
-    padded = zeros(sizes) + layer.number("value", 0)
+    padded = zeros(sizes) + layer.number("value")
     target, source = np.moveaxis(padded, axis, 0), np.moveaxis(x.array, axis, 0)
     target[: at - 1] = source[: at - 1]
     target[at - 1 + abs(pad) :] = source[at - 1 :]

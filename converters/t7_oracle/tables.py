@@ -5,7 +5,7 @@ Source: the Lua file of the class in torch/nn.
 
 import numpy as np
 
-from converters.t7_oracle.run import Layer, leaves, on_any, on_table, on_tensor
+from converters.t7_oracle.interpreter import Layer, leaves, on_any, on_table, on_tensor
 from converters.t7_oracle.tensor import Array, Tensor, Value
 
 
@@ -106,7 +106,7 @@ def select_table(layer: Layer, x: list[Value]) -> Value:
 @on_table("nn.NarrowTable")
 def narrow_table(layer: Layer, x: list[Value]) -> Value:
     """`length` entries from `offset` on (NarrowTable.lua)."""
-    start, length = layer.whole("offset", least=1) - 1, layer.whole("length", 1, least=0)
+    start, length = layer.whole("offset", least=1) - 1, layer.whole("length", least=0)
     if start + length > len(x):
         raise layer.refused(f"takes entries {start + 1} to {start + length} of {len(x)}")
     entries = x[start : start + length]
@@ -185,7 +185,7 @@ def cosine_distance(layer: Layer, x: list[Value]) -> Value:
 def pairwise_distance(layer: Layer, x: list[Value]) -> Value:
     """The p-norm of the difference, row by row (PairwiseDistance.lua)."""
     first, second = _rows(layer, x)
-    p = layer.number("norm", 2)
+    p = layer.number("norm")
     return layer.give((np.abs(first - second) ** p).sum(1) ** (1 / p))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from converters.t7_oracle.run import Layer, on_any, on_tensor
+from converters.t7_oracle.interpreter import Layer, on_any, on_tensor
 from converters.t7_oracle.tensor import Array, Tensor, Value, check_size, zeros
 
 Pair = tuple[int, int]

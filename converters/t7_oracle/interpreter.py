@@ -20,7 +20,7 @@ from models.errors import UnsupportedLayer
 
 MAX_DEPTH = 100  # modules inside modules; the deepest networks of the time nest below 20
 MAX_CALLS = 100_000  # a file of modules that share modules can ask for 2^100
-MAX_TENSORS = 10_000  # in one table
+MAX_ENTRIES = 10_000  # of one table, those of its tables included
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,25 @@ class Layer(Fields):
         """Write the output."""
         return self.output.write(values)
 
-    def child(self, index: int, x: Value) -> Value:
-        """Call the module at `index`, from 0, of the field `modules`."""
+    def contiguous(self, x: Tensor) -> Tensor:
+        """Return the tensor, or a copy without gaps that the module keeps."""
+        return x if x.contiguous else self.buffer("_input").copy(x)
+
+    def child(self, index: int, x: Value, name: str | None = None) -> Value:
+        """Call the module at `index`, from 0, of the field `modules`, by its index or a name."""
         modules = self.modules()
         if not 0 <= index < len(modules):
             raise self.refused(f"its module {index + 1} does not exist")
-        path = f"{self.path}.{index}" if self.path else str(index)
-        return self.run.call(modules[index], path, x)
+        name = str(index) if name is None else name
+        return self.run.call(modules[index], f"{self.path}.{name}" if self.path else name, x)
 
     def inner(self, name: str, x: Value) -> Value:
         """Call a module that another field holds; its calls are not reported."""
-        return self.run.quietly(self.module(name), f"{self.path} ({name})", x)
+        self.run.quiet += 1
+        try:
+            return self.run.call(self.module(name), f"{self.path} ({name})".lstrip(), x)
+        finally:
+            self.run.quiet -= 1
 
 
 Definition: TypeAlias = Callable[[Layer, Any], Value]
@@ -148,6 +156,7 @@ class Run:
         self.depth = 0
         self.quiet = 0
         self.calls = 0
+        self.raised: Exception | None = None
 
     def state(self, module: TorchObject) -> State:
         """Return what a module, of the clone that is running, keeps from call to call."""
@@ -173,23 +182,23 @@ class Run:
         self.depth += 1
         try:
             state.output = definition(Layer(self, module, path, state), x)
-            if not self.quiet:
-                self.report(
-                    Call(path, name, tuple(one.array.copy() for one in leaves(state.output)))
-                )
+            outputs = tuple(one.array.copy() for one in leaves(state.output))
         except (ValueError, IndexError, ArithmeticError, MemoryError) as error:
+            if error is self.raised:
+                raise
             raise self.refused(path, f"{name}: {error}") from error
-        finally:
-            self.depth -= 1
+        self.depth -= 1
+        if not self.quiet:
+            self.tell(Call(path, name, outputs))
         return state.output
 
-    def quietly(self, module: TorchObject, path: str, x: Value) -> Value:
-        """Call a module that is part of another one; nothing is reported."""
-        self.quiet += 1
+    def tell(self, call: Call) -> None:
+        """Report a call; what the caller raises is kept apart from errors of definitions."""
         try:
-            return self.call(module, path, x)
-        finally:
-            self.quiet -= 1
+            self.report(call)
+        except Exception as error:
+            self.raised = error
+            raise
 
     def refused(self, path: str, what: str) -> UnsupportedLayer:
         """Return the error for a module that cannot be run."""
@@ -200,20 +209,22 @@ def leaves(value: Value) -> list[Tensor]:
     """Return a value's tensors, those of nested tables in order.
 
     Raises:
-        ValueError: A table holds itself, nests without end, or holds too many tensors.
+        ValueError: A table holds itself, nests too deep, or has too many entries.
     """
     found: list[Tensor] = []
     waiting: list[tuple[Value, int]] = [(value, 0)]
+    seen = 0
     while waiting:
         one, depth = waiting.pop()
+        seen += 1
         if isinstance(one, Tensor):
             found.append(one)
         elif depth == MAX_DEPTH:
             raise ValueError(f"a table that nests more than {MAX_DEPTH} deep")
         else:
             waiting.extend((entry, depth + 1) for entry in reversed(one))
-        if len(found) + len(waiting) > MAX_TENSORS:
-            raise ValueError(f"a table of more than {MAX_TENSORS:,} tensors")
+        if seen + len(waiting) > MAX_ENTRIES:
+            raise ValueError(f"a table of more than {MAX_ENTRIES:,} entries")
     return found
 
 
