@@ -9,6 +9,7 @@ Source: huggingface/safetensors README.md, Format.
 
 import hashlib
 import json
+import mmap
 import os
 import struct
 from collections import Counter
@@ -82,25 +83,12 @@ def write_tensors(path: Path, name: Path, target: Path) -> Bare:
         FormatError: The file is no `.t7`, is damaged, holds no module, or its tensors lie outside
             their storages.
     """
-    found = _found(T7Source(path, name), name)
-    needed = sum(tensor.array().nbytes for tensor in found.tensors.values())
-    most = MAX_GROWTH * path.stat().st_size + MAX_EXPANDED
-    if needed > most:
-        raise FormatError(
-            name, 0, found=f"tensors of {needed:,} bytes together", expected=f"at most {most:,}"
-        )
-    metadata = {
-        "format": FORMAT,
-        "schema": str(SCHEMA),
-        "source": name.name.encode(errors="backslashreplace").decode(),
-        "sha256": 64 * "0",
-        "classes": json.dumps(found.classes),
-        "shared": json.dumps(found.shared),
-    }
-    stored = _ordered(found.tensors)
-    start = len(_header(name, stored, metadata))  # as long with any digest
-    with writing() as files, ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool, writing() as files:
         digest = pool.submit(_digest, path)
+        found = _found(T7Source(path, name), name)
+        _check_size(found, path, name)
+        stored = _ordered(found.tensors)
+        start = len(_header(found, stored, name, ""))
         with files.new(target).open("wb") as file:
             file.seek(start)
             _copy(path, name, stored.values(), file)
@@ -108,7 +96,7 @@ def write_tensors(path: Path, name: Path, target: Path) -> Bare:
             file.flush()
             os.fsync(file.fileno())  # the disk works while the digest is not there yet
             file.seek(0)
-            file.write(_header(name, stored, {**metadata, "sha256": digest.result()}))
+            file.write(_header(found, stored, name, digest.result()))
     numbers = found.numbers
     return Bare(
         tuple(found.tensors),
@@ -118,6 +106,16 @@ def write_tensors(path: Path, name: Path, target: Path) -> Bare:
         size,
         digest.result(),
     )
+
+
+def _check_size(found: _Found, path: Path, name: Path) -> None:
+    """Raise FormatError if the tensors are more than the file can hold, overlapping or repeated."""
+    needed = sum(tensor.array().nbytes for tensor in found.tensors.values())
+    most = MAX_GROWTH * path.stat().st_size + MAX_EXPANDED
+    if needed > most:
+        raise FormatError(
+            name, 0, found=f"tensors of {needed:,} bytes together", expected=f"at most {most:,}"
+        )
 
 
 def _ordered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -187,13 +185,12 @@ def _span(tensor: Tensor) -> range | None:
 
 
 def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in steps so long that another thread can work meanwhile."""
-    digest = hashlib.sha256()
-    buffer = memoryview(bytearray(CHUNK))
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            digest.update(buffer[:count])
-    return digest.hexdigest()
+    """Return the SHA-256 of a file, in one step, for another thread to work meanwhile."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # which mmap refuses
+            return hashlib.sha256().hexdigest()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return hashlib.sha256(data).hexdigest()
 
 
 def _found(source: T7Source, name: Path) -> _Found:
@@ -225,11 +222,19 @@ def _found(source: T7Source, name: Path) -> _Found:
     return found
 
 
-def _header(name: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def _header(found: _Found, stored: Mapping[str, Tensor], name: Path, digest: str) -> bytes:
     """Return what precedes the numbers: a length of 8 bytes, and that much JSON."""
+    metadata = {
+        "format": FORMAT,
+        "schema": str(SCHEMA),
+        "source": name.name.encode(errors="backslashreplace").decode(),
+        "sha256": f"{digest:64}",  # as long without one
+        "classes": json.dumps(found.classes),
+        "shared": json.dumps(found.shared),
+    }
     entries: dict[str, object] = {"__metadata__": metadata}
     at = 0
-    for full, tensor in tensors.items():
+    for full, tensor in stored.items():
         dtype = TENSOR_CLASSES[tensor.class_name]
         span = [at, at := at + tensor.size * dtype.itemsize]
         entries[full] = {
