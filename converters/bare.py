@@ -2,7 +2,7 @@
 
 Nothing is translated, so no layer needs a rule, and neither torch nor a graph is involved: the
 bytes go from the mapped file straight into the new one, while a second thread takes the digest.
-docs/formats.md says what is in the result.
+docs/converting.md says what is in the result.
 
 Source: huggingface/safetensors README.md, Format.
 """

@@ -17,7 +17,8 @@ MAX_PLAIN = 40  # lines of plain values of one table
 MAX_LISTED = 5  # of what is shared, damaged and the like
 MIN_WIDTH = {"path": 24, "what": 32, "type": 7}  # which the column "holds" gives way to
 FILE = "(the file)"  # the path of its first object
-INDENT = "  "
+MAX_INDENT = 20  # of a path, which says itself how deep it is
+MAX_TEXT = 60  # characters of a string
 FOLD = 3  # so many of a kind in a row become two lines
 
 Record = dict[str, Any]  # one of the contents that `converters.t7.inspection` describes
@@ -74,8 +75,8 @@ def printed(found: dict[str, Any], depth: int) -> str:
         rows = _rows(_tree(found["contents"]), depth)
         table = _table(list(islice(rows, MAX_ROWS)))
         lines += ["", *table]
-        if next(rows, None):
-            lines.append("... and more lines; --json lists all")
+        if more := sum(1 for _ in rows):
+            lines.append(f"... and {more:,} more; --json lists them all")
     return "\n".join(lines) + "\n"
 
 
@@ -151,7 +152,7 @@ def _tree(records: list[Record]) -> Node:
         nodes.append(node)
     for node in reversed(nodes):
         found = node.record
-        own = (node.kind, found.get("class"), found.get("shape"), found.get("dtype"))
+        own = (node.kind, found.get("class"), found.get("dtype"), *found.get("shape", ()))
         node.form = hash((own, *(one.form for one in node.below)))
         node.modules = sum(one.modules + (one.kind == "module") for one in node.below)
     return nodes[0]
@@ -175,7 +176,7 @@ def _rows(node: Node, left: int) -> Iterator[Row]:
 
 def _row(node: Node, left: int) -> Row:
     found = node.record
-    path = found["depth"] * INDENT + (found["path"] or FILE)
+    path = _indent(found["depth"]) + (found["path"] or FILE)
     what = found.get("class") or node.kind
     if node.kind == "reference":
         around = ", which holds it" if found["cycle"] else ""
@@ -187,7 +188,7 @@ def _row(node: Node, left: int) -> Row:
         numbers = _count(found["elements"], "number")
         return Row(path, what, numbers, found["dtype"], 0, found["bytes"])
     if node.kind == "function":
-        return Row(path, what, f"{found['bytes']:,} bytes of code, never run")
+        return Row(path, what, f"{_count(found['bytes'], 'byte')} of code, never run")
     if "value" in found:
         return Row(path, what, _value(found["value"]))
     detail, dtype = _holding(node, left)
@@ -220,7 +221,7 @@ def _shape(record: Record) -> str:
 
 def _plain_rows(node: Node) -> Iterator[Row]:
     """Yield a line for each plain value of a table or an object, one for a list of numbers."""
-    indent, path = (node.record["depth"] + 1) * INDENT, node.record["path"]
+    indent, path = _indent(node.record["depth"] + 1), node.record["path"]
     lines = 0
     values = node.record.get("values", {}).items()
     for kind, group in groupby(values, key=lambda one: (one[0][1:-1].isdecimal(), _kind(one[1]))):
@@ -229,7 +230,7 @@ def _plain_rows(node: Node) -> Iterator[Row]:
             said = ", ".join(_value(value) for _, value in run[:MAX_LISTED])
             more = ", ..." if len(run) > MAX_LISTED else ""
             yield Row(
-                f"{indent}{path}{run[0][0]} to {run[-1][0]}",
+                f"{indent}{path}{run[0][0]} to {path}{run[-1][0]}",
                 f"{len(run):,} {kind[1]}s",
                 said + more,
             )
@@ -252,8 +253,12 @@ def _folded(nodes: list[Node]) -> Row:
         for key in ("parameters", "bytes", "state_bytes")
     ]
     said = "references" if nodes[0].kind == "reference" else "of the same classes and shapes"
-    path = f"{first['depth'] * INDENT}{first['path']} to {last['path']}"
+    path = f"{_indent(first['depth'])}{first['path']} to {last['path']}"
     return Row(path, f"{len(nodes):,} more", said, "", *sums)
+
+
+def _indent(depth: int) -> str:
+    return min(2 * depth, MAX_INDENT) * " "
 
 
 def _table(rows: list[Row]) -> list[str]:
@@ -297,7 +302,9 @@ def _kind(value: Any) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, dict):  # infinity or NaN
         return str(value["number"])
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        return f"{json.dumps(value[:MAX_TEXT], ensure_ascii=False)} and more"
+    return "nil" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _count(count: int, what: str) -> str:

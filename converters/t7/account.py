@@ -110,16 +110,17 @@ def shared(entries: list[Entry]) -> list[dict[str, Any]]:
     `tied` is what several modules of a network use as their own.
     """
     targets = {one.path: one for one in entries if one.kind != "reference"}
-    found: dict[str, list[Entry]] = {}
-    for entry in entries:
-        if entry.of is not None and entry.of in targets:
-            found.setdefault(entry.of, [targets[entry.of]]).append(entry)
-    listed = [_shared(places[0].kind, places[0].value, places) for places in found.values()]
+    again: dict[str, list[Entry]] = {}
     views: dict[int, list[Entry]] = {}
     for entry in entries:
-        storage = entry.value.storage if entry.kind == "tensor" else entry.value
-        if isinstance(storage, Storage) and entry.kind != "reference":
-            views.setdefault(id(storage), []).append(entry)
+        value = entry.value
+        if isinstance(value, Storage):
+            views.setdefault(id(value), []).append(entry)
+        elif entry.of is not None and entry.of in targets:
+            again.setdefault(entry.of, [targets[entry.of]]).append(entry)
+        elif isinstance(value, Tensor) and value.storage is not None:
+            views.setdefault(id(value.storage), []).append(entry)
+    listed = [_shared(places[0].kind, places[0].value, places) for places in again.values()]
     for places in views.values():
         if len(places) > 1:
             first = places[0].value

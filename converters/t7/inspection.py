@@ -111,8 +111,8 @@ def _tensor(entry: Entry, problem: str | None) -> dict[str, Any]:
     return {
         "class": tensor.class_name,
         "dtype": TENSOR_CLASSES[tensor.class_name].name,
-        "shape": tensor.shape,
-        "strides": tensor.strides,
+        "shape": list(tensor.shape),
+        "strides": list(tensor.strides),
         "offset": tensor.offset,
         "elements": None if problem else tensor.size,
         "bytes": 0 if problem else view_bytes(tensor),
