@@ -3,8 +3,10 @@
     python benchmarks/convert.py irv2.t7 [-n 5] [--json]
 
 Every figure is the median of n runs in processes of their own, reading and converting each taken
-in turn, so that a slow minute of the machine hits all that is compared. Walking is timed inside its
-process (starting Python is not reading); the others are whole commands. Anonymous memory is what a
+in turn, so that a slow minute of the machine hits all that is compared. Walking, copying and
+writing the tensors are timed inside their processes (starting Python is none of these); the others
+are whole commands. A copy is on the disk when it is done, as everything that relume writes.
+Anonymous memory is what a
 process holds besides files that it maps: RssAnon of /proc/self/status, before and after. Needs
 Linux and GNU time.
 """
@@ -47,6 +49,25 @@ seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "anonymous": anonymous() - before, "views": len(arrays)}))
 """
 
+COPY = """
+import json, os, shutil, sys, time
+start = time.perf_counter()
+shutil.copyfile(sys.argv[1], sys.argv[2])
+with open(sys.argv[2], "rb") as file:
+    os.fsync(file.fileno())
+print(json.dumps({"seconds": time.perf_counter() - start}))
+"""
+
+TENSORS = """
+import json, sys, time
+from pathlib import Path
+from converters.bare import write_tensors
+source, target = map(Path, sys.argv[1:])
+start = time.perf_counter()
+found = write_tensors(source, source, target)
+print(json.dumps({"seconds": time.perf_counter() - start, "names": len(found.names)}))
+"""
+
 
 def main() -> int:
     """Measure and print."""
@@ -72,9 +93,18 @@ def _measure(source: Path, folder: Path, runs: int) -> dict[str, dict[str, float
         "read() of the file": [sys.executable, "-c", READ, str(source)],
         "walk to views": [sys.executable, "-c", WALK, str(source)],
         "relume inspect": [*relume, "inspect", str(source), "--json"],
+        "relume inspect, a table": [*relume, "inspect", str(source)],
+    }
+    copies = {
+        "copy of the file": [sys.executable, "-c", COPY, str(source), str(folder / "copy")],
+        "tensors alone": [sys.executable, "-c", TENSORS, str(source), str(folder / "tensors")],
     }
     converting = {"convert, .pt only": [*convert, "--no-onnx"], "convert, .pt and .onnx": convert}
-    return {**_in_turn(reading, runs), **_in_turn(converting, runs)}
+    return {
+        name: row
+        for jobs in (reading, copies, converting)
+        for name, row in _in_turn(jobs, runs).items()
+    }
 
 
 def _in_turn(jobs: dict[str, list[str]], runs: int) -> dict[str, dict[str, float]]:
@@ -103,7 +133,7 @@ def _timed(command: list[str]) -> dict[str, float]:
     whole = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{errors}")
-    found: dict[str, Any] = json.loads(printed)
+    found: dict[str, Any] = json.loads(printed) if printed.startswith("{") else {}
     return {
         "seconds": found.get("seconds", whole),
         "anonymous": found.get("anonymous", 0.0),
@@ -125,6 +155,8 @@ def _table(source: Path, rows: dict[str, dict[str, float]], runs: int) -> str:
         new = f"{row['anonymous']:.1f} MB" if row["anonymous"] else ""
         times = row["seconds"] / plain
         lines.append(f"{name:26}{row['seconds']:9.3f}{times:10.2f}{row['peak']:10.0f}{new:>22}")
+    times = rows["tensors alone"]["seconds"] / rows["copy of the file"]["seconds"]
+    lines.append(f"the tensors alone take {times:.2f} times as long as a copy of the file")
     return "\n".join(lines)
 
 
