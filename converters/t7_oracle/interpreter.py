@@ -246,7 +246,10 @@ def follow(
         UnsupportedLayer: A class without definition, or an input that it does not take.
         FormatError: A field that is missing or wrong.
     """
-    tensors: list[Value] = [Tensor.of(one) for one in inputs]
+    try:
+        tensors: list[Value] = [Tensor.of(one) for one in inputs]
+    except ValueError as error:
+        raise UnsupportedLayer(source, [("", f"its input: {error}")]) from error
     with np.errstate(all="ignore"):  # log of 0, overflow: Torch7 gives inf and NaN without a word
         Run(source, report).call(root, "", tensors[0] if len(tensors) == 1 else tensors)
 

@@ -227,6 +227,12 @@ def test_what_cannot_run_is_refused(tmp_path: Path, module: Module, message: str
         ran(tmp_path, module)
 
 
+def test_an_input_without_elements_is_refused(tmp_path: Path) -> None:
+    """Torch7 has no tensor of no elements that a layer would take."""
+    with pytest.raises(UnsupportedLayer, match=r"its input: sizes \(0, 3\) leave no element"):
+        ran(tmp_path, times(2), np.zeros((0, 3)))
+
+
 PAIR = (X, 2 * X)
 
 
