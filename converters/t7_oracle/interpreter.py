@@ -51,14 +51,13 @@ class Layer(Fields):
 
     @property
     def output(self) -> Tensor:
-        """The module's output tensor; a new one where it gave something else before."""
-        if not isinstance(self.state.output, Tensor):
-            self.state.output = Tensor()
+        """The module's output, of modules whose output is always a tensor."""
+        assert isinstance(self.state.output, Tensor)
         return self.state.output
 
     @property
     def table(self) -> list[Value]:
-        """The module's output table; a new one where it gave something else before."""
+        """The module's output, of modules whose output is always a table."""
         if not isinstance(self.state.output, list):
             self.state.output = []
         return self.state.output

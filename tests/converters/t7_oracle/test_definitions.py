@@ -306,6 +306,9 @@ CASES: dict[str, tuple[Module, tuple[Any, ...], Callable[[], Any]]] = {
     "times a weight of every plane": (
         Module("nn.CMul", weight=some(1, 4, 1, 1) * 0 + 3), (IMAGE,), lambda: t(IMAGE * 3),
     ),
+    "times a weight of every element": (
+        Module("nn.CMul", weight=OTHER.ravel()), (ROWS,), lambda: t(ROWS * OTHER),
+    ),
     "plus a weight of all but the batch": (
         Module("nn.CAdd", bias=IMAGE[0]), (IMAGE,), lambda: t(IMAGE + IMAGE[0]),
     ),
@@ -341,6 +344,17 @@ CASES: dict[str, tuple[Module, tuple[Any, ...], Callable[[], Any]]] = {
         lambda: F.interpolate(
             t(SQUARE[..., ::2]), scale_factor=3, mode="bilinear", align_corners=True
         ),
+    ),
+    "up-sampling: across only": (
+        Module("nn.SpatialUpSamplingBilinear", oheight=7, owidth=11),
+        (IMAGE,),
+        lambda: F.interpolate(t(IMAGE), (7, 11), mode="bilinear", align_corners=True),
+    ),
+    "a copy without gaps": (
+        box("nn.Sequential", Module("nn.Replicate", nfeatures=2), Module("nn.Contiguous"),
+            Module("nn.View", size=Sizes(-1))),
+        (ROWS,),
+        lambda: t(np.concatenate([ROWS, ROWS]).ravel()),
     ),
     "sum keeps its dimension": (
         Module("nn.Sum", dimension=2, squeeze=False), (ROWS,), lambda: t(ROWS).sum(1, keepdim=True),

@@ -93,6 +93,14 @@ def test_a_view_shares_its_input(tmp_path: Path) -> None:
     assert outputs(tmp_path, both) == [(10 * X).tolist(), (10 * X).ravel().tolist()]
 
 
+def test_contiguous_does_not_write_where_it_reads(tmp_path: Path) -> None:
+    """The output that was the input before lets go of its memory before it takes a copy."""
+    module = Module("nn.Contiguous")
+    repeated = box("Sequential", Module("nn.Replicate", nfeatures=2), module)
+    calls = ran(tmp_path, box("ConcatTable", Module("nn.Identity"), module, repeated))
+    assert [one.tolist() for one in calls[-1].outputs] == [X.tolist(), *[[X.tolist()] * 2] * 2]
+
+
 def test_an_output_that_grows_is_seen_by_its_holders(tmp_path: Path) -> None:
     """A module called with more elements gives its first caller the larger tensor as well."""
     twice = times(2)
@@ -245,6 +253,22 @@ PAIR = (X, 2 * X)
         (Module("nn.CAddTensorTable"), "takes a table, its input is a tensor"),
         (Module("nn.ZipTable"), "takes a table, its input is a tensor"),
         (Module("nn.ZipTableOneToMany"), "takes a table, its input is a tensor"),
+        (
+            box(
+                "Sequential",
+                box("ParallelTable", Module("nn.Sum", dimension=1), Module("nn.Identity")),
+                Module("nn.DotProduct"),
+            ),
+            r"takes two of one shape, not \(3,\) and \(2, 3\)",
+        ),
+        (
+            box(
+                "Sequential",
+                box("ParallelTable", Module("nn.Unsqueeze", pos=1), Module("nn.Identity")),
+                Module("nn.MM"),
+            ),
+            "takes two matrices or two batches",
+        ),
         (Module("nn.MixtureTable", dim=9), "dimension 9 of a tensor of 2"),
     ],
     ids=lambda value: value.class_name if isinstance(value, Module) else None,
