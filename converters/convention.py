@@ -117,7 +117,8 @@ def _recognised(lowered: Lowered, given: InputSpec | None, decided: Decided) -> 
 
 
 def _check_classifier(lowered: Lowered) -> None:
-    if not lowered.network.graph.dynamic or classes(lowered.shapes) == 0:
+    batched = lowered.network.graph.dynamic and lowered.shapes[0][:1] == (BATCH,)
+    if not batched or classes(lowered.shapes) == 0:
         shapes = " and ".join("x".join(map(str, shape)) for shape in lowered.shapes)
         raise SpecError(
             f"an image classifier gives batch x classes, this network gives {shapes} "
