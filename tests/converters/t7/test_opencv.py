@@ -2,7 +2,7 @@
 
 OpenCV reads `.t7` by code of its own (modules/dnn/src/torch/torch_importer.cpp) and runs networks
 by its own layers. It knows fewer classes than we do, and no memory: what works in place, or twice,
-it computes otherwise than Torch7 did. Those files are named here; ours equals Torch7 on all of them.
+it computes otherwise than Torch7 did. Those files are named here; ours equals Torch7 on all.
 """
 
 import json
