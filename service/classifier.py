@@ -4,11 +4,11 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from models.decoding import decode
 from models.errors import ArtifactError, SpecError
 from models.postprocess import Prediction, probabilities, top_k
-from models.preprocess import decode, preprocess
+from models.preprocess import preprocess
 from models.session import Session
 from models.spec import InputSpec
 from service.settings import Settings, model_file
@@ -72,7 +72,7 @@ class Classifier:
             SpecError: The artifact's input convention contradicts itself.
         """
         height, width = self._input.crop
-        return preprocess(Image.new("RGB", (width, height)), self._input)
+        return preprocess(np.zeros((height, width, 3), np.uint8), self._input)
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
         """Return the probabilities of a batch: N x 3 x H x W to N x K.
