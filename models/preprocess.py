@@ -87,9 +87,9 @@ def _normalised(pixels: Pixels, spec: InputSpec, size: Size, window: Window) -> 
     row = np.empty((3, len(window.rows), len(window.columns)), np.float32)
     places = (0, 1, 2) if spec.order == "RGB" else (2, 1, 0)
     if spec.resample in ("torch7-bicubic", "torch7-bilinear"):
-        planes = torch7_scale.scale(pixels, levels, spec.resample, size, window)
-        for place, plane in zip(places, planes, strict=True):
-            np.subtract(plane, mean[place], out=row[place])
+        scaled = torch7_scale.scale(pixels, levels, spec.resample, size, window)
+        for channel, place in enumerate(places):
+            np.subtract(scaled[channel], mean[place], out=row[place])
             row[place] /= std[place]
         return row
     tables = (levels - mean[:, None]) / std[:, None]

@@ -9,14 +9,14 @@ then along the columns.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from math import prod
 from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from models.decoding import Pixels
 from models.geometry import Size, Window
@@ -25,15 +25,12 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
 Filter = Literal["torch7-bicubic", "torch7-bilinear"]
 
-# Numbers that are worked on at a time: temporaries stay in the cache, and in memory that the
-# allocator keeps at hand. Smaller blocks cost calls, larger ones page faults.
-BLOCK = 2**16
+BLOCK = 2**16  # numbers that are worked on at a time: more leave the cache, fewer cost calls
+KEPT_BYTES = 2**24  # of one temporary; a photograph of 12 megapixels needs as much
 
 
-def scale(
-    pixels: Pixels, levels: Floats, method: Filter, size: Size, window: Window
-) -> Iterator[Floats]:
-    """Yield what `window` keeps of each channel of the pixels, resized to `size`.
+def scale(pixels: Pixels, levels: Floats, method: Filter, size: Size, window: Window) -> Floats:
+    """Return what `window` keeps of the pixels resized to `size`.
 
     Args:
         pixels: Height x width x 3.
@@ -41,18 +38,23 @@ def scale(
         method: Torch7's filter.
         size: Of the whole resized image.
         window: Of which these rows and columns are wanted.
+
+    Returns:
+        3 x height x width, not contiguous; the next call in this thread overwrites it.
     """
-    rows = _axis(method, pixels.shape[0], size.height, window.rows, len(window.columns))
-    columns = _axis(method, pixels.shape[1], size.width, window.columns, len(rows.used))
+    rows = _axis(method, pixels.shape[0], size.height, window.rows, 3 * len(window.columns))
+    columns = _axis(method, pixels.shape[1], size.width, window.columns, 3 * len(rows.used))
     # The axis that is resized comes first, so that a sample is one long block of memory.
     used = cv2.transpose(pixels[rows.used])[columns.used]
-    for plane in cv2.split(used):
-        numbers = _scratch.array("numbers", plane.shape, np.float32)
-        cv2.LUT(plane, levels, dst=numbers)
-        narrow = columns.combine(numbers)
-        upright = _scratch.array("upright", narrow.shape[::-1], np.float32)
-        cv2.transpose(narrow, dst=upright)
-        yield rows.combine(upright)
+    numbers = _scratch.array("numbers", (len(used), 3 * len(rows.used)))
+    cv2.LUT(used.reshape(numbers.shape), levels, dst=numbers)
+    narrow = _scratch.array("narrow", (len(window.columns), numbers.shape[1]))
+    columns.combine(numbers, narrow)
+    upright = _scratch.array("upright", narrow.shape[::-1])  # rows and channels x columns
+    cv2.transpose(narrow, dst=upright)
+    planes = _scratch.array("planes", (len(window.rows), 3 * len(window.columns)))
+    rows.combine(upright.reshape(len(rows.used), -1), planes)
+    return planes.reshape(len(planes), 3, -1).transpose(1, 0, 2)
 
 
 class Axis(NamedTuple):
@@ -60,11 +62,11 @@ class Axis(NamedTuple):
 
     Attributes:
         used: The source samples that count, in order.
-        combine: Makes targets x N of used x N.
+        combine: Makes targets x N, its second argument, of used x N, its first.
     """
 
     used: Indices
-    combine: Callable[[Floats], Floats]
+    combine: Callable[[Floats, Floats], None]
 
 
 @lru_cache(maxsize=256)  # most images of a collection have one of a few sizes
@@ -76,7 +78,7 @@ def _axis(method: Filter, source: int, target: int, window: range, lanes: int) -
     if source in (1, target):
         taps = np.arange(window.start, window.stop).clip(0, source - 1)
         used, taps = _renumbered(taps)
-        return Axis(used, lambda samples: samples[taps])
+        return Axis(used, partial(_copied, taps=taps))
     if method == "torch7-bicubic":
         return _cubic_axis(source, target, window, lanes)
     if target < source:
@@ -133,16 +135,15 @@ def _cubic_axis(source: int, target: int, window: range, lanes: int) -> Axis:
                 _column(fraction[targets]),
             )
         )
-    return Axis(used, partial(_cubic, blocks=blocks, count=len(low)))
+    return Axis(used, partial(_cubic, blocks=blocks))
 
 
-def _cubic(samples: Floats, *, blocks: Sequence[_Cubics], count: int) -> Floats:
+def _cubic(samples: Floats, targets: Floats, *, blocks: Sequence[_Cubics]) -> None:
     """Evaluate the polynomials as C does: in float32, the last product and sum in float64.
 
     The coefficients depend on the samples alone: where several targets lie between the same two,
     they are computed once.
     """
-    targets = np.empty((count, samples.shape[1]), np.float32)
     for block in blocks:
         p1, a1, a2, a3 = _coefficients(samples, block)
         if block.at is not None:
@@ -159,7 +160,6 @@ def _cubic(samples: Floats, *, blocks: Sequence[_Cubics], count: int) -> Floats:
         value *= 0.5 * block.x.astype(np.float64)
         value += p1
         targets[block.targets] = value
-    return targets
 
 
 def _coefficients(samples: Floats, block: _Cubics) -> tuple[Floats, Floats, Floats, Floats]:
@@ -167,7 +167,7 @@ def _coefficients(samples: Floats, block: _Cubics) -> tuple[Floats, Floats, Floa
     p0, p1, p2, p3 = (_taken(samples, tap, f"p{index}") for index, tap in enumerate(block.taps))
     p0[block.before] = 2 * p1[block.before] - p2[block.before]
     p3[block.behind] = 2 * p2[block.behind] - p1[block.behind]
-    a2, a3, term = (_scratch.array(name, p1.shape, np.float32) for name in ("a2", "a3", "term"))
+    a2, a3, term = (_scratch.array(name, p1.shape) for name in ("a2", "a3", "term"))
     np.subtract(p1, p2, out=a3)
     a3 *= 3
     a3 += p3
@@ -181,7 +181,7 @@ def _coefficients(samples: Floats, block: _Cubics) -> tuple[Floats, Floats, Floa
 
 
 def _taken(samples: Floats, tap: Indices, name: str) -> Floats:
-    wanted: Floats = _scratch.array(name, (len(tap), samples.shape[1]), np.float32)
+    wanted: Floats = _scratch.array(name, (len(tap), samples.shape[1]))
     samples.take(tap, axis=0, out=wanted, mode="clip")  # mode raise would copy once more
     return wanted
 
@@ -192,9 +192,11 @@ class _Scratch(threading.local):
     def __init__(self) -> None:
         self._kept: dict[str, NDArray[np.uint8]] = {}
 
-    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.floating[Any]]) -> Any:
+    def array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> Any:
         """Return an array with any content; the next one of that name overwrites it."""
         size = prod(shape) * np.dtype(dtype).itemsize
+        if size > KEPT_BYTES:
+            return np.empty(shape, dtype)
         if name not in self._kept or self._kept[name].size < size:
             self._kept[name] = np.empty(size, np.uint8)
         return self._kept[name][:size].view(dtype).reshape(shape)
@@ -234,15 +236,19 @@ def _area_axis(source: int, target: int, window: range) -> Axis:
     return Axis(used, partial(_weighted, taps=taps, weights=weights, total=total))
 
 
-def _weighted(samples: Floats, *, taps: Indices, weights: Floats, total: Floats) -> Floats:
-    sums: Floats = samples[taps[0]]
-    sums *= _column(weights[0])
-    for tap, weight in zip(taps[1:], weights[1:], strict=True):
+def _copied(samples: Floats, targets: Floats, *, taps: Indices) -> None:
+    samples.take(taps, axis=0, out=targets, mode="clip")
+
+
+def _weighted(
+    samples: Floats, targets: Floats, *, taps: Indices, weights: Floats, total: Floats
+) -> None:
+    targets[...] = 0
+    for tap, weight in zip(taps, weights, strict=True):
         sample = _taken(samples, tap, "sample")
         sample *= _column(weight)
-        sums += sample
-    sums /= _column(total)
-    return sums
+        targets += sample
+    targets /= _column(total)
 
 
 def _aligned(source: int, target: int, window: range) -> tuple[Indices, Floats]:

@@ -24,6 +24,7 @@ PLAIN = {
     "models/fingerprint.py",
     "models/geometry.py",
     "models/graph.py",
+    "models/image_network.py",
     "models/labels/__init__.py",
     "models/postprocess.py",
     "models/preprocess.py",

@@ -247,9 +247,7 @@ def test_what_the_crop_leaves_out_is_not_needed(
 
 
 @pytest.mark.parametrize("resample", PILLOW)
-@pytest.mark.parametrize(
-    "shape", [(375, 500), (500, 375), (900, 100)], ids=str
-)
+@pytest.mark.parametrize("shape", [(375, 500), (500, 375), (900, 100)], ids=str)
 def test_a_squash_begins_with_the_rows(resample: Resample, shape: tuple[int, int]) -> None:
     """The order of the two passes is that of the time, whichever the installed Pillow prefers."""
     spec = replace(BYTES, resample=resample, resize_mode="exact", resize=64, crop=(64, 64))

@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 
 
 def scaled(pixels: NDArray[np.uint8], method: Filter, size: Size, window: Window) -> Array:
-    return np.stack(list(scale(pixels, LEVELS, method, size, window)))
+    return scale(pixels, LEVELS, method, size, window).copy()
 
 
 @pytest.mark.parametrize(
