@@ -30,6 +30,8 @@ from models.preprocess import preprocess  # noqa: E402
 from models.presets import PRESETS  # noqa: E402
 from models.spec import InputSpec  # noqa: E402
 
+SUFFIXES = (".jpg", ".jpeg")
+
 Job = Callable[[bytes, InputSpec], Any]
 
 
@@ -39,20 +41,17 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="a folder of JPEG files")
     parser.add_argument("-n", type=int, default=7, help="rounds (default 7)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_known_args()[0]
+    given = parser.parse_args()
     files = sorted(path for path in given.folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not files:
         raise SystemExit(f"{given.folder}: found no {' or '.join(SUFFIXES)}")
     images = [path.read_bytes() for path in files]
-    rates = {name: _rates(images, spec, given.n) for name, spec in PRESETS.items() if not sys.argv[4:] or name in sys.argv[4:]}
+    rates = {name: _rates(images, spec, given.n) for name, spec in PRESETS.items()}
     if given.json:
         print(json.dumps({"images": len(images), "rounds": given.n, "rates": rates}))
     else:
         print(_table(images, rates, given.n))
     return 0
-
-
-SUFFIXES = (".jpg", ".jpeg")
 
 
 def relume(data: bytes, spec: InputSpec) -> Any:

@@ -70,7 +70,8 @@ class ImageNetwork:
         if views > 1:
             output = output.reshape(len(batch), views, -1).mean(axis=1)
             kind = "logits" if kind == "log_probabilities" else kind  # their mean adds up to less
-        answer = probabilities(output, kind)
+        with np.errstate(invalid="ignore"):  # infinity less infinity: found right below
+            answer = probabilities(output, kind)
         if not np.isfinite(answer).all():
             raise ArtifactError(f"{self.where}: found NaN or infinity among its outputs")
         return answer

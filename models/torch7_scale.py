@@ -52,7 +52,7 @@ def scale(pixels: Pixels, levels: Floats, method: Filter, size: Size, window: Wi
     columns.combine(numbers, narrow)
     upright = _scratch.array("upright", narrow.shape[::-1])  # rows and channels x columns
     cv2.transpose(narrow, dst=upright)
-    planes = _scratch.array("planes", (len(window.rows), 3 * len(window.columns)))
+    planes: Floats = _scratch.array("planes", (len(window.rows), 3 * len(window.columns)))
     rows.combine(upright.reshape(len(rows.used), -1), planes)
     return planes.reshape(len(planes), 3, -1).transpose(1, 0, 2)
 
