@@ -94,8 +94,7 @@ def _normalised(pixels: Pixels, spec: InputSpec, size: Size, window: Window) -> 
         return row
     tables = (levels - mean[:, None]) / std[:, None]
     resized = _resized_bytes(pixels, spec, size, window)
-    for channel, place in enumerate(places):
-        plane = np.ascontiguousarray(resized[..., channel])
+    for place, plane in zip(places, cv2.split(resized), strict=True):
         cv2.LUT(plane, tables[place], dst=row[place])
     return row
 

@@ -155,10 +155,11 @@ def _cubic(samples: Floats, targets: Floats, *, blocks: Sequence[_Cubics]) -> No
         a3 += a2
         a3 *= block.x
         a3 += a1
+        half = _scratch.array("half", a3.shape)
+        half[...] = 0.5 * block.x
         value = _scratch.array("value", a3.shape, np.float64)
-        value[...] = a3
-        value *= 0.5 * block.x.astype(np.float64)
-        value += p1
+        value[...] = p1
+        cv2.accumulateProduct(a3, half, value)  # float64; a product of two float32 is exact in it
         targets[block.targets] = value
 
 
@@ -243,8 +244,9 @@ def _copied(samples: Floats, targets: Floats, *, taps: Indices) -> None:
 def _weighted(
     samples: Floats, targets: Floats, *, taps: Indices, weights: Floats, total: Floats
 ) -> None:
-    targets[...] = 0
-    for tap, weight in zip(taps, weights, strict=True):
+    samples.take(taps[0], axis=0, out=targets, mode="clip")
+    targets *= _column(weights[0])
+    for tap, weight in zip(taps[1:], weights[1:], strict=True):
         sample = _taken(samples, tap, "sample")
         sample *= _column(weight)
         targets += sample
