@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -259,8 +260,8 @@ def _table(paths: Sequence[Path]) -> Callable[[Result], str]:
 
 def _jsonl(_: Sequence[Path]) -> Callable[[Result], str]:
     def write(result: Result) -> str:
-        found = [one.__dict__ for one in result.predictions]
-        what = {"predictions": found} if result.error is None else {"error": result.error}
+        best = [asdict(one) for one in result.predictions]
+        what = {"predictions": best} if result.error is None else {"error": result.error}
         return json.dumps({"file": str(result.path), **what}) + "\n"
 
     return write
