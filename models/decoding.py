@@ -51,10 +51,9 @@ def decode(data: bytes, *, orientation: bool = True, max_pixels: int = MAX_PIXEL
 
     Args:
         data: The whole file.
-        orientation: Turn the image as its EXIF data says, if they can be read. (That of a TIFF
-            belongs to its pixel layout and is honoured always.)
-        max_pixels: Limit for width times height, checked before any pixel is decoded. Pillow has
-            its own, 178,956,970, for those who set more.
+        orientation: Turn the image as its EXIF data says, if they can be read (a TIFF: always).
+        max_pixels: Limit for width times height, checked before any pixel is decoded; Pillow's own
+            is 178,956,970.
 
     Returns:
         Height x width x 3, RGB, contiguous; it may be read-only.

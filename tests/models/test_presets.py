@@ -46,7 +46,7 @@ def test_the_crop_of_torch_299_begins_where_lua_begins_it() -> None:
 
 @pytest.mark.parametrize("share", [0.875, 0.8975])
 def test_the_resize_of_timm_follows_from_its_crop_share(share: float) -> None:
-    """timm states which share of the resized image the crop is, and rounds the resize down."""
+    """Each states which share of the resized image the crop is; the resize is rounded down."""
     spec = PRESETS[f"timm-299-{share}"]
     assert spec.resize == math.floor(spec.crop[0] / share)
 
