@@ -27,7 +27,7 @@ MAX_WORD = 1 << 12  # characters; Torch7 writes 24 at most
 _DECIMAL = re.compile(rb"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[iI][nN][fF]|[nN][aA][nN])")
 _INTEGER = re.compile(rb"[+-]?\d+")
 _E_TO_SPACE = bytes.maketrans(b"e", b" ")
-_SPACE, _PLUS, _MINUS, _DOT, _E = b" +-.e"
+_SPACE, _PLUS, _MINUS, _DOT, _ZERO, _NINE, _E = b" +-.09e"
 _NONE = np.empty(0, np.int64)
 
 # Powers of ten that a double, or x86's longdouble of 64 bits, holds exactly: 5**22 < 2**53 and
@@ -134,25 +134,34 @@ def _at_once(block: bytes, dtype: np.dtype[Any]) -> Array | None:
     return _rounded(doubles, dtype, word_at)
 
 
-def _signs_lead(text: Array, *places: Array) -> bool:
-    """Return whether every sign stands at one of the places: before a word or its exponent."""
-    if len(places[1]) and places[1][-1] == len(text):
+def _signs_lead(text: Array, starts: Array, exponents: Array) -> bool:
+    """Return whether every sign begins a word or its exponent, and has a digit behind it."""
+    if len(exponents) and exponents[-1] == len(text):
         return False
-    lead = np.concatenate([text[place] for place in places])
     signs = np.count_nonzero(text == _MINUS) + np.count_nonzero(text == _PLUS)
-    return bool(signs == np.count_nonzero((lead == _MINUS) | (lead == _PLUS)))
+    for places in (starts, exponents):
+        lead = text[places]
+        behind = places[(lead == _MINUS) | (lead == _PLUS)] + 1
+        if len(behind) and (behind[-1] == len(text) or not _are_digits(text[behind])):
+            return False
+        signs -= len(behind)
+    return signs == 0
+
+
+def _are_digits(characters: Array) -> bool:
+    return bool(((characters >= _ZERO) & (characters <= _NINE)).all())
 
 
 def _wholes(block: bytes, count: int) -> Array | None:
     """Return the whole numbers of words without their dots, an exponent being a word of its own.
 
-    With signs only where a word begins, a word is one number or none: `count` proves each is one.
+    With a sign only before a word's digits, it is one number or none: `count` proves each is one.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             wholes = np.fromstring(block.translate(_E_TO_SPACE, b"."), np.int64, sep=" ")
-        except (DeprecationWarning, ValueError):  # a sign without a digit
+        except (DeprecationWarning, ValueError):
             return None
     return wholes if len(wholes) == count else None
 
@@ -216,14 +225,17 @@ def _rounded(
         middle = (doubles.view(np.uint64) & np.uint64(0x0FFFFFFF)) == 0
         for index in np.flatnonzero(middle & (floats != doubles)).tolist():
             if math.isfinite(doubles[index]):
-                floats[index] = _nearest_float(word_at(index), doubles[index], floats[index])
+                floats[index] = _nearest_float(word_at(index), float(doubles[index]), floats[index])
         return floats.astype(dtype, copy=False)  # Torch7 too reads halves as floats
 
 
-def _nearest_float(word: bytes, double: np.float64, near: np.float32) -> np.float32:
-    """Return the float nearest to a word that is next to the middle between two."""
-    exact, middle = Decimal(word.decode()), Decimal(float(double))
+def _nearest_float(word: bytes, double: float, near: np.float32) -> np.float32:
+    """Return the float nearest to a word, which may be a hair from the middle between two."""
+    other = np.nextafter(near, np.float32(math.copysign(math.inf, double - float(near))))
+    ends = [math.copysign(2.0**128, one) if np.isinf(one) else float(one) for one in (near, other)]
+    if double - ends[0] != ends[1] - double:
+        return near
+    exact, middle = Decimal(word.decode()), Decimal(double)
     if exact == middle:
         return near
-    other = np.nextafter(near, np.float32(math.copysign(math.inf, double - near)))
     return max(near, other) if exact > middle else min(near, other)

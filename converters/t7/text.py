@@ -64,11 +64,10 @@ class TextRecords(Records):
         end = start
         if size:
             end = self.file.data.find(b"\n", start)
-            if end < 0 or 2 * size - 1 > end - start:  # a digit each, and spaces between them
+            length = (self.file.size if end < 0 else end) - start
+            if end < 0 or length < 2 * size - 1:  # a digit each, and spaces between them
                 raise self.file.error(
-                    start,
-                    f"a line of {max(end, self.file.size) - start:,} bytes",
-                    f"{size:,} numbers and a newline",
+                    start, f"a line of {length:,} bytes", f"{size:,} numbers and a newline"
                 )
             self.at = end + 1
         return TextStorage(class_name, self.file, (start, end), size)
