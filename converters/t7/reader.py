@@ -15,7 +15,7 @@ from converters.t7.records import RECUR_FUNCTION, Records, kind
 from converters.t7.text import TextRecords
 from models.errors import FormatError
 
-__all__ = ["kind", "read"]
+__all__ = ["kind", "read", "read_data"]
 
 
 def read(path: Path, name: Path | None = None) -> Any:
@@ -31,13 +31,18 @@ def read(path: Path, name: Path | None = None) -> Any:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:  # mmap cannot map an empty file
             raise FormatError(name, 0, found="an empty file", expected="a .t7 file") from error
+    return read_data(name, data)
+
+
+def read_data(name: Path, data: mmap.mmap | bytes) -> Any:
+    """Return the first object of a file whose bytes are at hand; see `read`."""
     order = _order(name, data)
     if order == "text":
         return TextRecords(T7File(name, data, TEXT)).read()
     return _binary(name, data, order)
 
 
-def _binary(name: Path, data: mmap.mmap, order: str) -> Any:
+def _binary(name: Path, data: mmap.mmap | bytes, order: str) -> Any:
     """Read with a long of 8 bytes or, where that fails, of 4.
 
     Nothing in a file says which it is, but read with the wrong one it goes wrong at its first
@@ -71,7 +76,7 @@ def _sound(records: Records) -> list[bool]:
     ]
 
 
-def _order(name: Path, data: mmap.mmap) -> str:
+def _order(name: Path, data: mmap.mmap | bytes) -> str:
     """Return `<`, `>` or `text`, by the type id that every file starts with.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from converters.packing import unpacked
 from converters.t7 import reader
 from converters.t7.objects import (
+    NATIVE,
+    TEXT,
     Function,
+    Layout,
     LuaBoolean,
     LuaTable,
     Storage,
@@ -311,35 +315,44 @@ def use(value: Any) -> None:
             found.array().sum()
 
 
-SEED_FILE = t7(
-    Module(
-        "nn.Sequential",
-        train=False,
-        modules=[
-            Module("nn.Linear", weight=np.ones((2, 3), "f4"), bias=np.zeros(2, "f4")),
-            Module("nn.ReLU"),
-        ],
-        table={"a": [1.0, 2.0], True: "x"},
-        size=Sizes(-1, 4),
-    )
+SEED = Module(
+    "nn.Sequential",
+    train=False,
+    modules=[
+        Module("nn.Linear", weight=np.ones((2, 3), "f4"), bias=np.zeros(2, "f4")),
+        Module("nn.ReLU"),
+    ],
+    table={"a": [1.0, 2.0], True: "x"},
+    size=Sizes(-1, 4),
+    double=np.array([0.1, -1e300]),
 )
+LAYOUTS = [NATIVE, Layout("<", 4), Layout(">", 8), Layout(">", 4), TEXT]
 
 
-@given(st.data())
-def test_any_byte_flipped_is_our_error_or_a_value(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    """Damage never ends in another exception."""
-    content = bytearray(SEED_FILE)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@given(data=st.data())
+def test_any_byte_flipped_is_our_error_or_a_value(layout: Layout, data: st.DataObject) -> None:
+    """Damage never ends in another exception, whatever the layout."""
+    content = bytearray(t7(SEED, layout))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(0, len(content)))
-    path = tmp_path_factory.getbasetemp() / "flipped.t7"
-    path.write_bytes(bytes(content[:cut]) if data.draw(st.booleans()) else bytes(content))
+    cut = data.draw(st.integers(1, len(content)))
+    damaged = bytes(content[:cut]) if data.draw(st.booleans()) else bytes(content)
     with suppress(FormatError):
-        use(reader.read(path))
+        use(reader.read_data(Path("flipped.t7"), damaged))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@given(noise=st.binary(max_size=200))
+def test_noise_after_a_good_start_is_our_error_or_a_value(layout: Layout, noise: bytes) -> None:
+    """A file may say anything after its first table began."""
+    start = t7({"key": 1.0, "tensor": np.ones(2, "f4")}, layout)
+    for cut in (len(start) // 4, len(start) // 2, len(start) - 9):
+        with suppress(FormatError):
+            use(reader.read_data(Path("noise.t7"), start[:cut] + noise))
+
+
+MAX_MEMORY = 50_000_000  # bytes; the largest, of 100,000 nested tables, has 3 MB itself
 MALFORMED = json.loads((golden("torch7/malformed/malformed.json")).read_text())
 
 
@@ -349,12 +362,20 @@ MALFORMED = json.loads((golden("torch7/malformed/malformed.json")).read_text())
     ids=lambda case: case["file"],
 )
 def test_hostile_files(case: dict[str, str]) -> None:
-    """Every damaged file that was made for this ends as its list says: a value or our error."""
+    """Every damaged file that was made for this ends as its list says: a value or our error.
+
+    It takes no more memory than the bytes of the file can justify, and comes to an end.
+    """
     path = golden(f"torch7/malformed/{case['file']}")
     outcome = "value"
-    try:
-        with unpacked(path) as content:
+    with unpacked(path) as content:
+        tracemalloc.start()
+        try:
             use(reader.read(content, path))
-    except LegacyModelError:
-        outcome = "error"
+        except LegacyModelError:
+            outcome = "error"
+        finally:
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
     assert outcome in case["must"].partition("_then_")[0]
+    assert peak < MAX_MEMORY
