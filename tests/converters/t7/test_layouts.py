@@ -11,7 +11,7 @@ from converters.t7 import reader
 from converters.t7.objects import NATIVE, TEXT, Layout, TorchObject, walk
 from models.errors import FormatError
 from tests.converters.t7.test_serialization import Form, renumbered
-from tests.oracles import golden
+from tests.oracles import ROOT, golden
 from tests.t7_writer import Module, Raw, Shared, Sizes, View, t7
 
 LAYOUTS = [NATIVE, Layout("<", 4), Layout(">", 8), Layout(">", 4), TEXT]
@@ -175,3 +175,15 @@ def test_a_cut_generator_is_an_error(tmp_path: Path) -> None:
     """A struct is whole or an error."""
     with pytest.raises(FormatError, match="a generator of 2,544 bytes, expected 0 to the 2,000"):
         read(tmp_path, t7(Raw("torch.Generator", generator("<u8")[:2000])))
+
+
+def test_the_documents_example_is_a_file(tmp_path: Path) -> None:
+    """What docs/formats.md spells out, in bytes and in text, is what it says."""
+    blocks = (ROOT / "docs" / "formats.md").read_text().split("```\n")[1::2]
+    shown = next(block for block in blocks if block.startswith("03 00"))
+    content = bytes.fromhex("".join(line[:52] for line in shown.splitlines()))
+    text = next(block for block in blocks if block.startswith("3\n")).encode()
+    for found in (read(tmp_path, content), read(tmp_path, text)):
+        assert found["w"].array().tolist() == [1, -2]
+    assert content == t7({"w": np.array([1, -2], "f4")})
+    assert text == t7({"w": np.array([1, -2], "f4")}, TEXT)
