@@ -6,6 +6,7 @@ a read-only view until somebody copies it.
 
 import mmap
 import struct
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,14 @@ def _binary(name: Path, data: mmap.mmap | bytes, order: str) -> Any:
     except FormatError as error:
         if not records.met_longs:
             raise
+        evidence = sum(_sound(records))
+        records.objects.clear()  # the memory is wanted
+        traceback.clear_frames(error.__traceback__)
         others = BinaryRecords(T7File(name, data, Layout(order, 4)))
         try:
             value = others.read()
         except FormatError as other:
-            raise (other if sum(_sound(others)) > sum(_sound(records)) else error) from None
+            raise (other if sum(_sound(others)) > evidence else error) from None
         sound = _sound(others)
         if all(sound) and (sound or others.at == len(data)):
             return value

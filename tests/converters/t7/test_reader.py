@@ -379,3 +379,19 @@ def test_hostile_files(case: dict[str, str]) -> None:
             tracemalloc.stop()
     assert outcome in case["must"].partition("_then_")[0]
     assert peak < MAX_MEMORY
+
+
+def test_a_second_try_does_not_keep_the_first() -> None:
+    """A file that fails with both sizes of a long takes the memory of one reading."""
+    depth = 20_000
+    nest = b"".join(struct.pack("<5i", 3, index, 1, 2, 1) + b"k" for index in range(depth))
+    lie = t7(Sizes(1)).replace(long_(1), long_(1 << 40), 1)
+    content = nest + lie.replace(struct.pack("<ii", 4, 1), struct.pack("<ii", 4, depth), 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="a storage of 1,099,511,627,776 x 8 bytes"):
+            reader.read_data(Path("nest.t7"), content)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 18 * len(content)  # one reading has 13 times the file's bytes, two have 23
