@@ -93,6 +93,14 @@ def test_a_nil_value_is_an_absent_key(tmp_path: Path) -> None:
     assert plain(read(tmp_path, t7({"gone": None, "kept": 1.0}))) == {"kept": 1.0}
 
 
+def test_the_last_of_two_equal_keys_wins(tmp_path: Path) -> None:
+    """As when Lua sets a field twice; nil takes it away."""
+    content = t7({"a": 1.0, "b": 2.0, "c": 3.0}).replace(b"b", b"a")
+    assert plain(read(tmp_path, content)) == {"a": 2.0, "c": 3.0}
+    content = t7({"a": 1.0, "b": None, "c": 3.0}).replace(b"b", b"a")
+    assert plain(reader.read_data(tmp_path, content)) == {"c": 3.0}
+
+
 def test_shared_objects_stay_shared(tmp_path: Path) -> None:
     """What is one object in the file is one object in memory, cycles included."""
     shared = {"x": 1.0}
@@ -172,6 +180,17 @@ def test_objects_of_unknown_classes_keep_their_fields(tmp_path: Path) -> None:
     assert isinstance(found.fields["sizes"], Storage)
     assert found.fields["sizes"].array().tolist() == [2, 3]
     assert repr(found.fields["sizes"]) == "<torch.LongStorage of 2>"
+
+
+@pytest.mark.parametrize("layout", [NATIVE, TEXT], ids=str)
+def test_class_names_may_have_any_letters(layout: Layout) -> None:
+    """A name's length counts bytes, not letters, the second time too."""
+    content = t7([Module("my.Größe", a=1.0), Module("my.Größe", a=2.0)], layout)
+    found = reader.read_data(Path("made.t7"), content).array()
+    assert [(one.class_name, one.fields["a"]) for one in found] == [
+        ("my.Größe", 1),
+        ("my.Größe", 2),
+    ]
 
 
 def test_records_without_a_version(tmp_path: Path) -> None:
