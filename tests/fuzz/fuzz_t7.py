@@ -4,11 +4,12 @@
 
 Runs until it finds something or is stopped; `-max_total_time=3600` ends it after an hour, `-runs=N`
 after N inputs. FOLDER keeps the inputs that reached new code, so that a later run goes on from
-there, and what was found: `crash-*`, `timeout-*` or `oom-*`, which
-`python -m relume inspect` then reproduces. Needs atheris, which is in the extra `dev`.
+there, and what was found, `crash-*` or `timeout-*`, of which a test is to be made. Needs atheris,
+which is in the extra `dev`.
 """
 
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -30,17 +31,22 @@ with atheris.instrument_imports(include=["converters.t7"]):
 from models.errors import FormatError  # noqa: E402  # after sys.path
 from tests.fuzz.seeds import seeds  # noqa: E402
 
-LIMITS = ["-timeout=2", "-rss_limit_mb=256", "-max_len=4096"]  # seconds for an input
+# Seconds for an input; the fuzzer itself grows by a GB in some hours.
+LIMITS = ["-timeout=2", "-rss_limit_mb=8192", "-max_len=4096"]
+MAX_GROWTH = 50_000  # kB that one input may add to the process's peak
 
 
 def read(data: bytes) -> None:
     """Read an input, and every number of it."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         for found in walk(reader.read_data(Path("fuzzed.t7"), data)):
             if isinstance(found, (Storage, Tensor)):
                 found.array().max(initial=0)
     except FormatError:
         pass
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > MAX_GROWTH:
+        raise MemoryError(f"an input of {len(data):,} bytes took more than {MAX_GROWTH:,} kB")
 
 
 def main() -> None:
