@@ -55,6 +55,10 @@ def parse(file: T7File, span: tuple[int, int], count: int, dtype: np.dtype[Any])
     numbers = np.empty(count, dtype)
     at, end = span
     done = 0
+    if end - at > BLOCK:
+        # glibc gives freed memory back, and a block's arrays would be mapped anew for each block,
+        # which costs more than reading them. Once so much came and went, it keeps as much.
+        np.empty(16 * BLOCK, np.uint8)
     while at < end and done <= count:
         stop = _block_end(file, at, end)
         block = file.data[at:stop]
