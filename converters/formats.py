@@ -21,9 +21,26 @@ class SGD(NamedTuple):
     buffers: dict[int, Array]  # the keys are for `Source.lower`
 
 
+class Executed(Protocol):
+    """One run of one layer of the file by its original's definition, with float64 outputs."""
+
+    @property
+    def path(self) -> str:
+        """Where the layer is."""
+
+    @property
+    def class_name(self) -> str:
+        """What it is called in the file."""
+
+    @property
+    def outputs(self) -> tuple[Array, ...]:
+        """Its output, or those of its table, depth first."""
+
+
 class Source(Protocol):
     """An open checkpoint of any format."""
 
+    name: Path
     format: str
     classes: Counter[str]
 
@@ -39,6 +56,15 @@ class Source(Protocol):
         """Return the network for inputs of these shapes.
 
         `numbers` stand in for tensors of the file, by the keys of `SGD.buffers`.
+        """
+
+    def follow(self, inputs: Sequence[Array], report: Callable[[Executed], object]) -> None:
+        """Run the file by a restatement of its framework's definitions, and report every call.
+
+        It shares nothing with `lower` but the file reader. Calls come in the order of their ends.
+
+        Raises:
+            UnsupportedLayer: A layer has no definition, or does not take its input.
         """
 
     def sgd(self, path: Path) -> SGD:

@@ -1,10 +1,11 @@
 """Torch7: what is in a `.t7`, and the network that it describes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
-from converters.formats import SGD
+from converters.formats import SGD, Executed
 from converters.lowering import Infer, Lowered, Lowering
 from converters.t7 import layers, reader
 from converters.t7.checkpoints import read_sgd
@@ -50,6 +51,11 @@ class T7Source:
     ) -> Lowered:
         """Return the network for inputs of these shapes; see `converters.t7.network.lower`."""
         return lower(self.root, shapes, Lowering(self.name, infer), numbers)
+
+    def follow(self, inputs: Sequence[Array], report: Callable[[Executed], object]) -> None:
+        """Run the modules by Torch7's definitions; see `converters.t7_oracle.follow`."""
+        # Only now: `relume inspect` reads files without it.
+        import_module("converters.t7_oracle").follow(self.root, inputs, self.name, report)
 
     def sgd(self, path: Path) -> SGD:
         """Return the state of the optimizer that trained this network; see `read_sgd`."""
