@@ -39,13 +39,13 @@ class Node:
         """Return what gets lines of its own: of a module, the modules inside."""
         if self.kind != "module":
             return self.below
-        return [one for one in self.below if one.record["role"] == "module" or one.modules]
+        return [one for one in self.below if one.record["role"] == "module"]
 
     @property
     def is_more(self) -> bool:
         """Whether it is a field of a module with something in it that nothing else accounts for."""
         held = self.below or self.record.get("values") or self.kind == "function"
-        return bool(held) and self.record["role"] == "other" and not self.modules
+        return bool(held) and self.record["role"] == "other"
 
     def tensors(self) -> "list[Node]":
         """Return the tensors of a module that a conversion keeps and training has learned."""

@@ -50,6 +50,7 @@ class Entry:
         value: As the reader gave it.
         role: What it is to the module that holds it: `parameter`, `statistic` or `state` for a
             tensor, `module`; `other` where none of these.
+        inside: Whether a module holds it, at whatever depth.
         path: Where it is: `modules` by their index from 0, fields and keys as Lua writes them.
         values: What it holds that is plain, by key; `more_values` have been left out.
         empty: Fields that are tensors without elements and without a storage.
@@ -64,6 +65,7 @@ class Entry:
     parent: "Entry | None"
     path: str
     role: str
+    inside: bool
     values: dict[str, Scalar] = field(default_factory=dict)
     more_values: int = 0
     empty: list[str] = field(default_factory=list)
@@ -107,7 +109,9 @@ class Contents:
                 cut = True
                 self.not_listed += id(value) in self._listed  # a reference
                 continue
-            entry = Entry(name, self._kind(value, path), value, depth, parent, path, role_)
+            inside = parent is not None and (parent.inside or parent.kind == "module")
+            kind = self._kind(value, path, inside)
+            entry = Entry(name, kind, value, depth, parent, path, role_, inside)
             self.entries.append(entry)
             if entry.kind == "reference":
                 self._refer(entry)
@@ -117,14 +121,15 @@ class Contents:
             waiting.extend((child, entry) for child in reversed(self._below(entry, role_)))
         return cut
 
-    def _kind(self, value: Any, path: str) -> str:
+    def _kind(self, value: Any, path: str, inside: bool) -> str:
         kind = _KINDS.get(type(value))
         if kind is None:
             return _PLAIN_KINDS[type(value)]
         if id(value) in self._listed:
             return "reference"
         if kind == "object":
-            if id(value) not in self.modules and _is_module(value, path):
+            # What a module has in a field of its own is no layer: nobody calls it but that module.
+            if not inside and id(value) not in self.modules and _is_module(value, path):
                 self._claim(value, path)
             if id(value) in self.modules:
                 return "module" if self.modules[id(value)][0] == path else "reference"

@@ -89,15 +89,16 @@ def test_modules_beside_others(tmp_path: Path) -> None:
 
 
 def test_what_stands_among_modules_is_listed() -> None:
-    """Modules behind a gap, which Lua would not run, are there all the same."""
+    """What is behind a gap, where Lua does not look, is there all the same, but is no layer."""
     found = Contents(reader.read(golden("torch7/malformed/module_modules_hole.t7")))
     assert kinds(found) == {
         "": "module",
         "0": "module",
         "modules": "table",
         "modules[1]": "reference",
-        "modules[3]": "module",
+        "modules[3]": "object",
     }
+    assert found.classes() == {"nn.Sequential": 1, "nn.Identity": 1}
 
 
 @pytest.mark.parametrize(
