@@ -5,12 +5,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from converters import printing
+from converters.bare import write_tensors
+from converters.packing import base_name, unpacked
 from converters.t7 import T7Source
 from converters.t7.checkpoints import locate
 from models.errors import SpecError
+from models.files import refuse_existing
 from models.graph import MAX_ELEMENTS, Shape
 from models.presets import PRESETS
-from models.terminal import reports_errors
+from models.terminal import reports_errors, step
 
 KINDS = ("pt", "onnx", "safetensors")
 
@@ -41,12 +45,14 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(argv)
     found = locate(given.source)
+    if given.verify == "none":
+        return _write_bare(given, found.model)
     if given.optimizer and found.optimizer is None:
         raise SpecError(f"--optimizer: {found.model} has no optimState beside it")
     wanted = {given.only} if given.only else {"pt"}
     if given.only is None:
         wanted |= {kind for kind, on in _also(given) if on}
-    from converters import pipeline, printing  # noqa: PLC0415  torch takes a second to load
+    from converters import pipeline  # torch takes a second to load
 
     options = pipeline.Options(
         out=given.out,
@@ -64,6 +70,25 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _write_bare(given: argparse.Namespace, source: Path) -> int:
+    """Write a file's tensors without making a network of them."""
+    others = ("input", "input_shape", "labels", "optimizer", "no_onnx", "safetensors")
+    if given.only != "safetensors" or any(getattr(given, name) for name in others):
+        raise SpecError(
+            "--verify none: no artifact is written unverified; with --only safetensors, and no "
+            "other flag about the network, it writes the file's tensors alone"
+        )
+    source = source.resolve()
+    folder = (given.out or source.parent).resolve()
+    target = folder / f"{given.name or base_name(source)}.safetensors"
+    refuse_existing([target], force=given.force)
+    folder.mkdir(parents=True, exist_ok=True)
+    with step("writing"), unpacked(source) as plain:
+        bare = write_tensors(plain, source, target)
+    printing.print_bare(source, target, bare, as_json=given.json)
+    return 0
+
+
 def _also(given: argparse.Namespace) -> list[tuple[str, bool]]:
     return [("onnx", not given.no_onnx), ("safetensors", given.safetensors)]
 
@@ -77,7 +102,7 @@ def pt_to_onnx(argv: Sequence[str] | None = None) -> int:
     _add_results(parser)
     parser.add_argument("source", type=Path, metavar="SOURCE", help=".pt or .safetensors of relume")
     given = parser.parse_args(argv)
-    from converters import pipeline, printing  # noqa: PLC0415  torch takes a second to load
+    from converters import pipeline  # torch takes a second to load
 
     options = pipeline.Options(
         out=given.out, name=given.name, kinds=frozenset({"onnx"}), force=given.force
@@ -96,7 +121,7 @@ def verify(argv: Sequence[str] | None = None) -> int:
     _add_source(parser)
     given = parser.parse_args(argv)
     found = locate(given.source)
-    from converters import pipeline, printing  # noqa: PLC0415  torch takes a second to load
+    from converters import pipeline  # torch takes a second to load
 
     compared = pipeline.verify_source(found.model, T7Source, given.input, given.input_shape)
     printing.print_compared(compared, as_json=given.json)
