@@ -9,7 +9,10 @@ from models.errors import ArtifactError
 
 SCHEMA = 1  # raised when a reader of the old number would misread the new text
 
-Resample = Literal["torch7-bicubic", "torch7-bilinear", "pillow-bilinear", "pillow-bicubic"]
+Resample = Literal[
+    "torch7-bicubic", "torch7-bilinear", "opencv-bilinear", "pillow-bilinear", "pillow-bicubic"
+]
+CropOrigin = Literal["ceil", "floor", "half-even"]
 Output = Literal["logits", "log_probabilities", "probabilities"]
 
 T = TypeVar("T")
@@ -24,7 +27,8 @@ class InputSpec:
         resize_mode: `shorter` keeps the aspect ratio, `exact` squashes to a square.
         resample: The resize by what it is; see `models/preprocess.py`.
         crop: Centre crop, `(height, width)`.
-        crop_origin: Where an odd margin goes: the crop begins at ceil or floor of half of it.
+        crop_origin: Where an odd margin goes: the crop begins at half of it, rounded up, down or to
+            the even neighbour.
         order: Channel order the network was trained on.
         scale: Factor applied to the 0..255 pixel before mean and std.
         mean: Subtracted after scaling, in `order`.
@@ -36,7 +40,7 @@ class InputSpec:
     resize_mode: Literal["shorter", "exact"]
     resample: Resample
     crop: tuple[int, int]
-    crop_origin: Literal["ceil", "floor"]
+    crop_origin: CropOrigin
     order: Literal["RGB", "BGR"]
     scale: float
     mean: tuple[float, float, float]
@@ -151,7 +155,7 @@ def checked_input(fields: dict[str, Any]) -> InputSpec:
         raise ValueError("mean and std need three numbers each, no std of 0")
     _one_of(fields["resample"], Resample)
     _one_of(fields["resize_mode"], Literal["shorter", "exact"])
-    _one_of(fields["crop_origin"], Literal["ceil", "floor"])
+    _one_of(fields["crop_origin"], CropOrigin)
     _one_of(fields["order"], Literal["RGB", "BGR"])
     _positive(fields["resize"])
     _typed(fields["source"], str)
