@@ -71,19 +71,21 @@ def _for_images(source: Source, given: InputSpec, decided: Decided) -> Resolved:
 
 def _by_structure(source: Source) -> Resolved:
     """Lower at every size that a known architecture takes, and look whether it is one."""
-    reason = ""
-    for given in dict.fromkeys(entry.input for entry in ARCHITECTURES.values()):
+    told, reason = "its structure is not a known one", ""
+    for size in dict.fromkeys(entry.size for entry in ARCHITECTURES.values()):
         try:
-            found = _recognised(_lowered(source, [_image_shape(given)]), given, "fingerprint")
+            found = _recognised(_lowered(source, [(BATCH, 3, size, size)]), None, "fingerprint")
         except (FormatError, UnsupportedLayer, WeightMismatch) as error:
-            size = f"{given.crop[0]} x {given.crop[1]}"
-            reason = reason or f" (to recognise it, {size} pixels were tried: {error})"
+            reason = reason or f" (to recognise it, {size} x {size} pixels were tried: {error})"
             continue
-        if found.known is not None and found.known.input == given:
+        if found.known is not None and found.known.size == size and found.known.input is not None:
             _check_classifier(found.lowered)
-            return found
+            return found._replace(input=found.known.input)
+        if found.known is not None:
+            told, reason = f"its structure, {found.known.name}, does not tell", ""
+            break
     raise SpecError(
-        "how images enter this network is not in the file, and its structure is not a known one: "
+        f"how images enter this network is not in the file, and {told}: "
         f"--input PRESET says it, with {described()}, or a .json file; "
         f"or --input none with --input-shape for the bare network{reason}"
     )

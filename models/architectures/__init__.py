@@ -1,13 +1,24 @@
 """Every network of the project as a trainable class, registered by name."""
 
-from models.architectures import inception_resnet_v2
-from models.architectures.registry import ARCHITECTURES, Architecture, Recognised, create, recognise
+from models.architectures import fb_resnet, inception_resnet_v2
+from models.architectures.registry import (
+    ALIASES,
+    ARCHITECTURES,
+    Architecture,
+    Recognised,
+    create,
+    find,
+    recognise,
+)
 
 __all__ = [
+    "ALIASES",
     "ARCHITECTURES",
     "Architecture",
     "Recognised",
     "create",
+    "fb_resnet",
+    "find",
     "inception_resnet_v2",
     "recognise",
 ]

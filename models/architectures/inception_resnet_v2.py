@@ -11,50 +11,14 @@ projects to 1152 and not 1154, and Reduction-B has 256 where the paper has 288 a
 branches add up to 2048.
 """
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from models.architectures.registry import architecture
-
-Pair = int | tuple[int, int]
-Widths = Callable[[int], int]
+from models.architectures.layers import Branches, Conv, Widths, normal_by_fan_out, thinner
+from models.architectures.registry import Architecture, Facts, register
 
 RESIDUAL_SCALE = 0.1
 CLASSIFIER_DROPOUT = 0.2  # the paper keeps 0.8
-
-
-class Conv(nn.Sequential):
-    """Convolution without bias, BatchNorm, and ReLU unless `linear`."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Pair,
-        *,
-        stride: int = 1,
-        padding: Pair = 0,
-        linear: bool = False,
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels)
-        if not linear:
-            self.relu = nn.ReLU(inplace=True)
-
-
-class Branches(nn.Module):
-    """Several ways from one input, joined by channels."""
-
-    def __init__(self, *branches: nn.Module) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, sum of C, H', W')
-        return torch.cat([branch(x) for branch in self.branches], 1)
 
 
 class Residual(nn.Module):
@@ -158,21 +122,12 @@ def _block_c(w: Widths) -> Residual:
     return Residual(branches, w(448), w(2048))
 
 
-@architecture(
-    "inception_resnet_v2_torch",
-    "the Torch7 Inception-ResNet-v2 (5, 10, 5 blocks)",
-    fingerprint="468cc255c677f338577e1be3cab6f6e10ac78dc56b41e957cde4a7f2c1e2d50b",
-    preset="torch-299",
-)
 class InceptionResNetV2Torch(nn.Module):
     """N x 3 x 299 x 299 -> N x `num_classes` logits; `width_divisor` makes every layer thinner."""
 
     def __init__(self, num_classes: int = 1000, width_divisor: int = 1) -> None:
         super().__init__()
-
-        def w(channels: int) -> int:
-            return channels // width_divisor
-
+        w = thinner(width_divisor)
         self.stem = _stem(w)
         self.blocks_a = nn.Sequential(*(_block_a(w) for _ in range(5)))
         self.reduction_a = _reduction_a(w)
@@ -186,15 +141,7 @@ class InceptionResNetV2Torch(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise as the Lua file does: normal by fan-out, BatchNorm 1 and 0, bias 0."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out = math.prod(module.kernel_size) * module.out_channels
-                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-            elif isinstance(module, nn.BatchNorm2d):
-                module.reset_parameters()
-        bound = 1 / math.sqrt(self.classifier.in_features)
-        nn.init.uniform_(self.classifier.weight, -bound, bound)
-        nn.init.zeros_(self.classifier.bias)
+        normal_by_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, 299, 299)
         x = self.stem(x)  # (N, 384, 35, 35)
@@ -203,3 +150,21 @@ class InceptionResNetV2Torch(nn.Module):
         x = self.pool(self.blocks_c(x))  # (N, 2048, 1, 1)
         logits: Tensor = self.classifier(self.dropout(torch.flatten(x, 1)))  # (N, classes)
         return logits
+
+
+register(
+    Architecture(
+        "inception_resnet_v2_torch",
+        "the Torch7 Inception-ResNet-v2 (5, 10, 5 blocks)",
+        InceptionResNetV2Torch,
+        size=299,
+        residuals=20,
+        features=2048,
+        preset="torch-299",
+        facts=Facts(
+            "lim0606/fb.resnet.torch models/inception-resnet-v2.lua",
+            "24.41 / 7.41",
+            "Torch7's own file has this structure, at full width",
+        ),
+    )
+)

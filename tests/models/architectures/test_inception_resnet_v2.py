@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from models.architectures.inception_resnet_v2 import (
     CLASSIFIER_DROPOUT,
     RESIDUAL_SCALE,
-    Branches,
-    Conv,
     InceptionResNetV2Torch,
     Residual,
 )
+from models.architectures.layers import Branches, Conv
 from models.build import build
 from models.trace import trace
 from models.verify import run
