@@ -1,6 +1,6 @@
 """Every network of the project as a trainable class, registered by name."""
 
-from models.architectures import fb_resnet, inception_resnet_v2
+from models.architectures import enet, fb_resnet, inception_resnet_v2
 from models.architectures.registry import (
     ALIASES,
     ARCHITECTURES,
@@ -17,6 +17,7 @@ __all__ = [
     "Architecture",
     "Recognised",
     "create",
+    "enet",
     "fb_resnet",
     "find",
     "inception_resnet_v2",
