@@ -1,6 +1,6 @@
 """Every network of the project as a trainable class, registered by name."""
 
-from models.architectures import enet, fb_resnet, inception_resnet_v2
+from models.architectures import enet, fb_resnet, inception_resnet_v2, resnet_v2
 from models.architectures.registry import (
     ALIASES,
     ARCHITECTURES,
@@ -22,4 +22,5 @@ __all__ = [
     "find",
     "inception_resnet_v2",
     "recognise",
+    "resnet_v2",
 ]
