@@ -1,6 +1,9 @@
 """Every network of the project as a trainable class, registered by name."""
 
-from models.architectures import enet, fb_resnet, inception_resnet_v2, resnet_v2
+# In the order of docs/models.md: importing a family registers it.
+from models.architectures import inception_resnet_v2_torch  # isort: skip
+from models.architectures import inception_resnet, inception_v3, inception_v4  # isort: skip
+from models.architectures import fb_resnet, resnet_v2, enet, efficientnet_lite  # isort: skip
 from models.architectures.registry import (
     ALIASES,
     ARCHITECTURES,
@@ -17,10 +20,14 @@ __all__ = [
     "Architecture",
     "Recognised",
     "create",
+    "efficientnet_lite",
     "enet",
     "fb_resnet",
     "find",
-    "inception_resnet_v2",
+    "inception_resnet",
+    "inception_resnet_v2_torch",
+    "inception_v3",
+    "inception_v4",
     "recognise",
     "resnet_v2",
 ]

@@ -56,6 +56,81 @@ class Branches(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], 1)
 
 
+class Residual(Branches):
+    """`relu(x + scale * projection(branches(x)))`, without the ReLU where it is `linear`."""
+
+    def __init__(
+        self, *branches: nn.Module, projection: nn.Module, scale: float, linear: bool = False
+    ) -> None:
+        super().__init__(*branches)
+        self.projection = projection
+        self.scale = scale
+        self.relu = nn.Identity() if linear else nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> the same
+        total: Tensor = self.relu(x + self.scale * self.projection(super().forward(x)))
+        return total
+
+
+def stem_of_v4(w: Widths, conv: Callable[..., Conv]) -> nn.Sequential:
+    """299 x 299 x 3 -> 35 x 35 x 384 (arXiv 1602.07261, figure 3)."""
+    return nn.Sequential(
+        conv(3, w(32), 3, stride=2),
+        conv(w(32), w(32), 3),
+        conv(w(32), w(64), 3, padding=1),
+        Branches(nn.MaxPool2d(3, 2), conv(w(64), w(96), 3, stride=2)),
+        Branches(
+            nn.Sequential(conv(w(160), w(64), 1), conv(w(64), w(96), 3)),
+            nn.Sequential(
+                conv(w(160), w(64), 1),
+                conv(w(64), w(64), (1, 7), padding=(0, 3)),
+                conv(w(64), w(64), (7, 1), padding=(3, 0)),
+                conv(w(64), w(96), 3),
+            ),
+        ),
+        Branches(conv(w(192), w(192), 3, stride=2), nn.MaxPool2d(3, 2)),
+    )
+
+
+def stem_of_v3(w: Widths, conv: Callable[..., Conv]) -> nn.Sequential:
+    """299 x 299 x 3 -> 35 x 35 x 192 (arXiv 1512.00567, table 1, the 1 x 1 as in TensorFlow)."""
+    return nn.Sequential(
+        conv(3, w(32), 3, stride=2),
+        conv(w(32), w(32), 3),
+        conv(w(32), w(64), 3, padding=1),
+        nn.MaxPool2d(3, 2),
+        conv(w(64), w(80), 1),
+        conv(w(80), w(192), 3),
+        nn.MaxPool2d(3, 2),
+    )
+
+
+def in_a_row(conv: Callable[..., Conv], channels: int, *steps: tuple[int, Pair]) -> nn.Sequential:
+    """Convolutions one after the other that keep the image's size: `(channels, kernel)` each."""
+    layers = []
+    for made, kernel in steps:
+        sizes = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        around = (sizes[0] // 2, sizes[1] // 2)
+        layers.append(conv(channels, made, kernel, padding=around))
+        channels = made
+    return nn.Sequential(*layers)
+
+
+def truncated_normal(network: nn.Module, std: float = 0.1) -> None:
+    """Initialise as Lornatang's programs do: normal within 2 either way, BatchNorm 1 and 0.
+
+    Biases keep torch's own numbers.
+
+    Source: Lornatang/InceptionV4-PyTorch model.py, _initialize_weights.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.reset_parameters()
+            nn.init.trunc_normal_(module.weight, std=std)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+
+
 def normal_by_fan_out(network: nn.Module) -> None:
     """Initialise as fb.resnet.torch does: normal by fan-out, BatchNorm 1 and 0, no bias.
 

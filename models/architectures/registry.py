@@ -5,7 +5,7 @@ look at the graph (how many sums it has, what its last layer reads and gives) an
 without numbers for each class that could have given it; only an equal fingerprint counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,12 +13,14 @@ from torch import nn
 
 from models.errors import ArtifactError, SpecError
 from models.fingerprint import align, fingerprint, head_size
-from models.graph import Graph, Network
+from models.graph import Graph, Network, Shape
 from models.presets import PRESETS
 from models.spec import InputSpec
 from models.trace import trace
 
 Arguments = dict[str, Any]
+
+SHRUNK = 32  # times at most, from image to last pooling: sizes further apart leave other maps
 
 
 class Facts(NamedTuple):
@@ -115,16 +117,18 @@ def find(name: str) -> Architecture:
     return entry
 
 
-def create(name: str, *, num_classes: int = 1000, width_divisor: int = 1) -> nn.Module:
+def create(name: str, *, num_classes: int = 1000, width_divisor: int = 1, **more: Any) -> nn.Module:
     """Return a new network of that architecture, initialised as its original was.
+
+    What else a class takes, such as `aux_logits` of Inception-v3, is handed on to it.
 
     Raises:
         SpecError: There is no such architecture; the message lists what there is.
     """
-    return find(name).create(num_classes=num_classes, width_divisor=width_divisor)
+    return find(name).create(num_classes=num_classes, width_divisor=width_divisor, **more)
 
 
-def traced(entry: Architecture, arguments: Arguments, *inputs: tuple[int, ...]) -> Graph:
+def traced(entry: Architecture, arguments: Arguments, *inputs: Shape) -> Graph:
     """Return the graph that a class computes in evaluation mode, without giving it numbers."""
     with torch.device("meta"):
         module = entry.create(**arguments).eval()
@@ -139,7 +143,7 @@ def recognise(network: Network) -> Recognised | None:
     candidates = [
         (entry, arguments)
         for entry in _BY_RESIDUALS.get(sums, ())
-        if (arguments := _proposed(entry, graph)) is not None
+        if _fits(entry, shapes) and (arguments := _proposed(entry, graph)) is not None
     ]
     wanted = fingerprint(graph) if candidates else None
     for entry, arguments in candidates:
@@ -150,6 +154,11 @@ def recognise(network: Network) -> Recognised | None:
         if fingerprint(target) == wanted:
             return Recognised(entry, align(network, target), arguments)
     return None
+
+
+def _fits(entry: Architecture, shapes: Sequence[Shape]) -> bool:
+    """Tell whether these are images of about the size that an architecture is made for."""
+    return len(shapes) == 1 and all(abs(size - entry.size) < SHRUNK for size in shapes[0][2:])
 
 
 def _proposed(entry: Architecture, graph: Graph) -> Arguments | None:

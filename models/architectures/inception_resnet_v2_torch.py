@@ -14,50 +14,31 @@ branches add up to 2048.
 import torch
 from torch import Tensor, nn
 
-from models.architectures.layers import Branches, Conv, Widths, normal_by_fan_out, thinner
+from models.architectures.layers import (
+    Branches,
+    Conv,
+    Residual,
+    Widths,
+    normal_by_fan_out,
+    stem_of_v4,
+    thinner,
+)
 from models.architectures.registry import Architecture, Facts, register
 
 RESIDUAL_SCALE = 0.1
 CLASSIFIER_DROPOUT = 0.2  # the paper keeps 0.8
 
 
-class Residual(nn.Module):
-    """`relu(x + 0.1 * projection(branches(x)))`."""
-
-    def __init__(self, branches: Branches, joined: int, channels: int) -> None:
-        super().__init__()
-        self.branches = branches
-        self.projection = Conv(joined, channels, 1, linear=True)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> the same
-        total: Tensor = self.relu(x + RESIDUAL_SCALE * self.projection(self.branches(x)))
-        return total
-
-
-def _stem(w: Widths) -> nn.Sequential:
-    """299 x 299 x 3 -> 35 x 35 x 384 (figure 3)."""
-    return nn.Sequential(
-        Conv(3, w(32), 3, stride=2),
-        Conv(w(32), w(32), 3),
-        Conv(w(32), w(64), 3, padding=1),
-        Branches(nn.MaxPool2d(3, 2), Conv(w(64), w(96), 3, stride=2)),
-        Branches(
-            nn.Sequential(Conv(w(160), w(64), 1), Conv(w(64), w(96), 3)),
-            nn.Sequential(
-                Conv(w(160), w(64), 1),
-                Conv(w(64), w(64), (1, 7), padding=(0, 3)),
-                Conv(w(64), w(64), (7, 1), padding=(3, 0)),
-                Conv(w(64), w(96), 3),
-            ),
-        ),
-        Branches(Conv(w(192), w(192), 3, stride=2), nn.MaxPool2d(3, 2)),
-    )
+def _residual(joined: int, channels: int, *branches: nn.Module) -> Residual:
+    projection = Conv(joined, channels, 1, linear=True)
+    return Residual(*branches, projection=projection, scale=RESIDUAL_SCALE)
 
 
 def _block_a(w: Widths) -> Residual:
     """35 x 35 x 384 (figure 16)."""
-    branches = Branches(
+    return _residual(
+        w(128),
+        w(384),
         Conv(w(384), w(32), 1),
         nn.Sequential(Conv(w(384), w(32), 1), Conv(w(32), w(32), 3, padding=1)),
         nn.Sequential(
@@ -66,7 +47,6 @@ def _block_a(w: Widths) -> Residual:
             Conv(w(48), w(64), 3, padding=1),
         ),
     )
-    return Residual(branches, w(128), w(384))
 
 
 def _reduction_a(w: Widths) -> Branches:
@@ -84,7 +64,9 @@ def _reduction_a(w: Widths) -> Branches:
 
 def _block_b(w: Widths) -> Residual:
     """17 x 17 x 1152 (figure 17, which says 1154)."""
-    branches = Branches(
+    return _residual(
+        w(384),
+        w(1152),
         Conv(w(1152), w(192), 1),
         nn.Sequential(
             Conv(w(1152), w(128), 1),
@@ -92,7 +74,6 @@ def _block_b(w: Widths) -> Residual:
             Conv(w(160), w(192), (1, 7), padding=(0, 3)),
         ),
     )
-    return Residual(branches, w(384), w(1152))
 
 
 def _reduction_b(w: Widths) -> Branches:
@@ -111,7 +92,9 @@ def _reduction_b(w: Widths) -> Branches:
 
 def _block_c(w: Widths) -> Residual:
     """8 x 8 x 2048 (figure 19)."""
-    branches = Branches(
+    return _residual(
+        w(448),
+        w(2048),
         Conv(w(2048), w(192), 1),
         nn.Sequential(
             Conv(w(2048), w(192), 1),
@@ -119,7 +102,6 @@ def _block_c(w: Widths) -> Residual:
             Conv(w(224), w(256), (1, 3), padding=(0, 1)),
         ),
     )
-    return Residual(branches, w(448), w(2048))
 
 
 class InceptionResNetV2Torch(nn.Module):
@@ -128,7 +110,7 @@ class InceptionResNetV2Torch(nn.Module):
     def __init__(self, num_classes: int = 1000, width_divisor: int = 1) -> None:
         super().__init__()
         w = thinner(width_divisor)
-        self.stem = _stem(w)
+        self.stem = stem_of_v4(w, Conv)
         self.blocks_a = nn.Sequential(*(_block_a(w) for _ in range(5)))
         self.reduction_a = _reduction_a(w)
         self.blocks_b = nn.Sequential(*(_block_b(w) for _ in range(10)))
