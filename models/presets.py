@@ -111,6 +111,18 @@ PRESETS: dict[str, InputSpec] = {
         std=(1.0, 1.0, 1.0),
         source="tornadomeet/ResNet train_resnet.py",
     ),
+    "torchvision-299": InputSpec(
+        resize=342,
+        resize_mode="shorter",
+        resample="pillow-bilinear",
+        crop=(299, 299),
+        crop_origin="half-even",
+        order="RGB",
+        scale=1 / 255,
+        mean=(0.5, 0.5, 0.5),  # what `transform_input` makes of ImageNet's inside the network
+        std=(0.5, 0.5, 0.5),
+        source="pytorch/vision torchvision/models/inception.py, Inception_V3_Weights",
+    ),
     "lornatang-299": InputSpec(
         resize=342,
         resize_mode="shorter",
