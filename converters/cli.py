@@ -6,10 +6,12 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from converters.pipeline import Options, Outcome, convert, export
+from converters.pth import PthSource
 from converters.t7 import T7Source
 from models.graph import MAX_ELEMENTS, Shape
 from models.presets import PRESETS
@@ -20,39 +22,28 @@ from models.terminal import reports_errors
 def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     """Convert a Torch7 checkpoint."""
     parser = _parser("Convert a Torch7 .t7 checkpoint to PyTorch (.pt) and ONNX, and verify both.")
-    parser.add_argument(
-        "source", type=Path, metavar="SOURCE", help=".t7 file, also packed as .xz or .gz"
-    )
-    parser.add_argument(
-        "--input",
-        metavar="PRESET",
-        help=f"how images enter the network, where neither the file nor its structure tells: "
-        f"{', '.join(PRESETS)}, or a .json file; none for a network that takes no image",
-    )
-    parser.add_argument(
-        "--labels", type=Path, metavar="FILE", help="class names, one a line in index order"
-    )
-    parser.add_argument(
-        "--input-shape",
-        type=_shapes,
-        default=(),
-        metavar="N,C,H,W[;...]",
-        help="with --input none: the exact shape of each input, depth first where tables nest",
-    )
-    parser.add_argument("--no-onnx", action="store_true", help="write the .pt only")
-    parser.add_argument("--safetensors", action="store_true", help="write a .safetensors as well")
+    _add_conversion(parser, ".t7 file, also packed as .xz or .gz")
     given = parser.parse_args(argv)
-    options = Options(
-        out=given.out,
-        name=given.name,
-        input=given.input,
-        shapes=given.input_shape,
-        labels=given.labels,
-        onnx=not given.no_onnx,
-        safetensors=given.safetensors,
-        force=given.force,
+    _print(convert(given.source, T7Source, _options(given)), as_json=given.json)
+    return 0
+
+
+@reports_errors
+def pth_to_pt(argv: Sequence[str] | None = None) -> int:
+    """Convert a PyTorch checkpoint."""
+    parser = _parser("Convert a PyTorch checkpoint to an artifact (.pt) and ONNX, and verify both.")
+    _add_conversion(parser, ".pth, .pth.tar or .safetensors file, also packed as .xz or .gz")
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="what the network is, where the tensors' names do not tell; docs/models.md lists them",
     )
-    _print(convert(given.source, T7Source, options), as_json=given.json)
+    parser.add_argument(
+        "--raw", action="store_true", help="take the raw weights where there are averaged ones too"
+    )
+    given = parser.parse_args(argv)
+    opener = partial(PthSource, asked=given.architecture, raw=given.raw)
+    _print(convert(given.source, opener, _options(given)), as_json=given.json)
     return 0
 
 
@@ -80,6 +71,42 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--force", action="store_true", help="overwrite results that are there")
     return parser
+
+
+def _add_conversion(parser: argparse.ArgumentParser, source: str) -> None:
+    """Add what all conversions take."""
+    parser.add_argument("source", type=Path, metavar="SOURCE", help=source)
+    parser.add_argument(
+        "--input",
+        metavar="PRESET",
+        help=f"how images enter the network, where neither the file nor its structure tells: "
+        f"{', '.join(PRESETS)}, or a .json file; none for a network that takes no image",
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="class names, one a line in index order"
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=_shapes,
+        default=(),
+        metavar="N,C,H,W[;...]",
+        help="with --input none: the exact shape of each input, depth first where tables nest",
+    )
+    parser.add_argument("--no-onnx", action="store_true", help="write the .pt only")
+    parser.add_argument("--safetensors", action="store_true", help="write a .safetensors as well")
+
+
+def _options(given: argparse.Namespace) -> Options:
+    return Options(
+        out=given.out,
+        name=given.name,
+        input=given.input,
+        shapes=given.input_shape,
+        labels=given.labels,
+        onnx=not given.no_onnx,
+        safetensors=given.safetensors,
+        force=given.force,
+    )
 
 
 def _name(text: str) -> str:
@@ -118,6 +145,7 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
         "format": spec.origin.format,
         "name": spec.name,
         "layers": dict(outcome.classes),
+        "notes": list(outcome.notes),
         "architecture": spec.architecture,
         "parameters": network.parameters,
         "input": asdict(spec.input) if spec.input else None,
@@ -137,6 +165,7 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
 _BECAUSE = {
     "flag": "because --input says so; nothing in the file confirms it",
     "sha256": "because this very file is known",
+    "names": "because the tensors have the names of the program that does so",
     "fingerprint": "because the network's structure is that architecture's",
 }
 
@@ -146,6 +175,7 @@ def _lines(outcome: Outcome) -> list[str]:
     kinds = ", ".join(f"{name} {count:,}" for name, count in outcome.classes.most_common())
     lines = [
         f"{outcome.source.name}: {spec.origin.format}, sha256 {spec.origin.sha256}",
+        *(f"  note        {note}" for note in outcome.notes),
         *([f"  layers      {kinds}"] if kinds else []),
         f"  parameters  {network.parameters:,}",
         f"  network     {_architecture(outcome)}",

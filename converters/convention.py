@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from converters.formats import Source
 from converters.lowering import Lowered
@@ -17,11 +17,9 @@ from models.errors import (
 )
 from models.graph import Shape
 from models.presets import PRESETS, RELEASES, described, preset
-from models.spec import InputSpec
+from models.spec import DecidedBy, InputSpec
 
 BATCH = 2  # what image networks are lowered at: with 1, Torch7's View drops the batch dimension
-
-Decided = Literal["flag", "sha256", "fingerprint"]
 
 
 class Resolved(NamedTuple):
@@ -29,7 +27,7 @@ class Resolved(NamedTuple):
 
     lowered: Lowered
     input: InputSpec | None
-    decided: Decided
+    decided: DecidedBy
     known: Architecture | None
 
 
@@ -60,10 +58,12 @@ def resolve(source: Source, digest: str, asked: str | None, shapes: Sequence[Sha
         return _for_images(source, preset(asked), "flag")
     if digest in RELEASES:
         return _for_images(source, PRESETS[RELEASES[digest]], "sha256")
+    if source.input is not None:
+        return _for_images(source, source.input, "names")
     return _by_structure(source)
 
 
-def _for_images(source: Source, given: InputSpec, decided: Decided) -> Resolved:
+def _for_images(source: Source, given: InputSpec, decided: DecidedBy) -> Resolved:
     lowered = _lowered(source, [_image_shape(given)])
     _check_classifier(lowered)
     return _recognised(lowered, given, decided)
@@ -109,7 +109,7 @@ def _lowered(source: Source, shapes: Sequence[Shape]) -> Lowered:
     return lowered._replace(network=lowered.network._replace(graph=graph))
 
 
-def _recognised(lowered: Lowered, given: InputSpec | None, decided: Decided) -> Resolved:
+def _recognised(lowered: Lowered, given: InputSpec | None, decided: DecidedBy) -> Resolved:
     found = recognise(lowered.network)
     if found is None:
         return Resolved(lowered, given, decided, None)

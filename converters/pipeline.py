@@ -69,6 +69,7 @@ class Outcome(NamedTuple):
     title: str | None
     checkpoint: Checkpoint
     targets: Targets
+    notes: tuple[str, ...] = ()
 
 
 def convert(path: Path, opener: Opener, options: Options) -> Outcome:
@@ -102,6 +103,7 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
         known.title if known else None,
         Checkpoint(spec, network, report),
         targets,
+        source.notes,
     )
 
 

@@ -10,6 +10,7 @@ from converters.t7.network import STATE_FIELDS, check_classes, layer, lower
 from converters.t7.objects import LuaTable, Tensor, TorchObject, walk
 from models.errors import FormatError
 from models.graph import Shape, is_statistic
+from models.spec import InputSpec
 
 __all__ = ["T7Source", "layers"]
 
@@ -18,6 +19,8 @@ class T7Source:
     """An open `.t7` file whose first object is a module."""
 
     format = "torch7-binary"
+    input: InputSpec | None = None  # nothing in a file says how images enter
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, name: Path | None = None) -> None:
         """Read the file at `path`; errors call it `name` where it was unpacked from another file.
