@@ -192,7 +192,7 @@ for _version, _blocks in VERSIONS.items():
             facts=Facts(
                 "e-lab/ENet-training train/models/encoder.lua",
                 None,
-                f"Torch7's own file of version {_version} has this structure",
+                "Torch7's own files of all three versions have this structure",
             ),
         )
     )

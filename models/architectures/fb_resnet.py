@@ -5,10 +5,11 @@ and "Identity Mappings in Deep Residual Networks", arXiv 1603.05027 (`fb_preresn
 Source: facebook/fb.resnet.torch, models/resnet.lua and models/preresnet.lua.
 
 Against the first paper, a bottleneck halves the image in its 3 x 3 convolution and not in the
-first 1 x 1 (others call that ResNet v1.5); torchvision's networks are the same, and got it from
-here. Against the second, the first unit for ImageNet takes the image after BatchNorm, ReLU and
-pooling as it is, and where a stage begins the shortcut too starts from the pre-activated image.
-The ResNet-200 that was published under the name of ResNet is `fb_preresnet_200`.
+first 1 x 1 (others call that ResNet v1.5); torchvision's networks have the same structure. Of the
+second: where a stage begins, the shortcut too starts from the pre-activated image; for ImageNet the
+very first unit has no BatchNorm and ReLU of its own, because the stem ends with them. The
+ResNet-200 that was published beside the others is `fb_preresnet_200`. CIFAR networks have 6n + 2
+layers; every such depth up to 1202 has its name.
 
 Shortcuts, where a unit changes the number of channels: A takes every second pixel and fills up
 with zeros, B is a 1 x 1 convolution, C is that in every unit. ImageNet networks have B, CIFAR
@@ -240,7 +241,7 @@ PUBLISHED = {
     "fb_resnet_152": "22.16 / 6.16",
     "fb_preresnet_200": "21.66 / 5.79",
 }
-CIFAR_PUBLISHED = (20, 32, 44, 56, 110, 1202)  # the depths that the source names
+CIFAR_LISTED = (20, 32, 44, 56, 110)  # of the depths that the source names; the last is 1202
 VERIFIED = {
     "fb_resnet": "Torch7's own files of depth 18, 50, CIFAR 8 and 20 have this structure",
     "fb_preresnet": "Torch7's own files of depth 18 and CIFAR 20 have this structure",
@@ -282,7 +283,7 @@ def _register_cifar(stem: str, title: str, *, pre_activation: bool) -> None:
                 preset=None,  # CIFAR-10 and CIFAR-100 differ in their means, not in the structure
                 facts=Facts(source, None, VERIFIED[stem]),
             )
-            register(entry, listed=shortcut == "A" and depth in CIFAR_PUBLISHED)
+            register(entry, listed=shortcut == "A" and depth in CIFAR_LISTED)
 
 
 _TITLES = {"fb_resnet": "fb.resnet.torch's ResNet", "fb_preresnet": "its pre-activation ResNet"}

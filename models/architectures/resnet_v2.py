@@ -10,10 +10,11 @@ its 3 x 3 convolution. Every BatchNorm has eps 2e-5. The last layer gives logits
 `SoftmaxOutput` is softmax and loss in one.
 
 Against the paper: the first unit of every stage has a convolution on its shortcut, also where the
-number of channels stays; shortcuts of such units start behind the unit's BatchNorm and ReLU; for
-ImageNet a BatchNorm and ReLU stand before the first pooling. Against Gluon's `resnet*_v2`, whose
-names are the same: that has a `bn_data` too, but expects a normalised image, has eps 1e-5, and no
-shortcut convolution where the first stage of 18 and 34 begins.
+number of channels stays; for ImageNet a BatchNorm and ReLU stand before the first pooling. Against
+Gluon's `resnet*_v2`, whose names are the same: those have a `bn_data` too, but expect a normalised
+image, have eps 1e-5, and no shortcut convolution where the first stage of 18 and 34 begins.
+CIFAR networks have 6n + 2 layers below 164 and 9n + 2, in bottlenecks, from there; every such depth
+up to 1001 has its name.
 """
 
 import math
