@@ -29,6 +29,7 @@ class Resolved(NamedTuple):
     input: InputSpec | None
     decided: DecidedBy
     known: Architecture | None
+    wired: Lowered  # under the file's own names, which an architecture replaces
 
 
 def resolve(source: Source, digest: str, asked: str | None, shapes: Sequence[Shape]) -> Resolved:
@@ -112,12 +113,14 @@ def _lowered(source: Source, shapes: Sequence[Shape]) -> Lowered:
 def _recognised(lowered: Lowered, given: InputSpec | None, decided: DecidedBy) -> Resolved:
     found = recognise(lowered.network)
     if found is None:
-        return Resolved(lowered, given, decided, None)
-    return Resolved(lowered._replace(network=found.network), given, decided, found.architecture)
+        return Resolved(lowered, given, decided, None, lowered)
+    renamed = lowered._replace(network=found.network)
+    return Resolved(renamed, given, decided, found.architecture, lowered)
 
 
 def _check_classifier(lowered: Lowered) -> None:
-    if not lowered.network.graph.dynamic or classes(lowered.shapes) == 0:
+    batched = lowered.network.graph.dynamic and lowered.shapes[0][:1] == (BATCH,)
+    if not batched or classes(lowered.shapes) == 0:
         shapes = " and ".join("x".join(map(str, shape)) for shape in lowered.shapes)
         raise SpecError(
             f"an image classifier gives batch x classes, this network gives {shapes} "

@@ -36,11 +36,24 @@ class Value(NamedTuple):
     shape: Shape
 
 
+class Call(NamedTuple):
+    """One run of one layer of the file, and the nodes that hold its outputs, where any does."""
+
+    path: str
+    class_name: str
+    outputs: tuple[str | None, ...]
+
+
 class Lowered(NamedTuple):
-    """A network and the shapes of its outputs, for the input shapes that it was lowered at."""
+    """A network, the shapes of its outputs for the input shapes that it was lowered at, and how.
+
+    The calls are in the order in which they end; they carry the names that nodes have here, before
+    an architecture gives them others.
+    """
 
     network: Network
     shapes: tuple[Shape, ...]
+    calls: tuple[Call, ...] = ()
 
 
 class Rules(Generic[R]):

@@ -1,26 +1,31 @@
 """The flow: a file goes in, one value travels forward, verified artifacts come out."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import onnx
 import torch
+from torch import fx
 
+from converters.comparison import Comparison, compare
 from converters.convention import classes, resolve
-from converters.formats import Opener
+from converters.formats import Opener, Source
+from converters.lowering import Lowered
 from converters.packing import base_name, sha256, unpacked
 from models import checkpoint as checkpoints
 from models import ops
-from models.architectures import ARCHITECTURES
+from models.architectures import ARCHITECTURES, recognise
 from models.build import build, check_shapes
 from models.checkpoint import Checkpoint
-from models.errors import ArtifactError, ParityError, SpecError
+from models.errors import ArtifactError, ExportError, ParityError, SpecError
 from models.export import annotate, export_onnx
 from models.files import Written, refuse_existing, writing
-from models.graph import Graph, Network, Shape
+from models.graph import Graph, Shape, float32, is_statistic
 from models.labels import labels_for, read_labels
+from models.optimizer import Optimizer, save_optimizer
 from models.presets import preset
 from models.report import Report
 from models.spec import ModelSpec, Origin, Output
@@ -38,8 +43,10 @@ class Options:
         input: Preset name, `none` for a network that takes no image, None to find it out.
         shapes: Exact shape of each input, with `input="none"` only.
         labels: Label file.
-        onnx: Write the ONNX file.
-        safetensors: Write the `.safetensors` file as well.
+        kinds: Which artifacts to write: `pt`, `onnx`, `safetensors`.
+        optimizer: State of the optimizer that trained the network, to be written beside it.
+        epoch: How many epochs it was trained for, where known.
+        compare: Hold every layer against the original's definition as well.
         force: Overwrite.
     """
 
@@ -48,8 +55,10 @@ class Options:
     input: str | None = None
     shapes: tuple[Shape, ...] = ()
     labels: Path | None = None
-    onnx: bool = True
-    safetensors: bool = False
+    kinds: frozenset[str] = frozenset({"pt", "onnx"})
+    optimizer: Path | None = None
+    epoch: int | None = None
+    compare: bool = False
     force: bool = False
 
 
@@ -59,6 +68,7 @@ class Targets(NamedTuple):
     pt: Path | None
     onnx: Path | None
     safetensors: Path | None
+    optimizer: Path | None = None
 
 
 class Outcome(NamedTuple):
@@ -69,7 +79,20 @@ class Outcome(NamedTuple):
     title: str | None
     checkpoint: Checkpoint
     targets: Targets
+    no_onnx: str | None = None  # why there is no ONNX file though one was wanted
+    comparison: Comparison | None = None
     notes: tuple[str, ...] = ()
+
+
+class Compared(NamedTuple):
+    """What the comparison of a checkpoint with its original's definitions found."""
+
+    source: Path
+    sha256: str
+    format: str
+    classes: Counter[str]
+    shapes: tuple[Shape, ...]
+    comparison: Comparison
 
 
 def convert(path: Path, opener: Opener, options: Options) -> Outcome:
@@ -86,7 +109,9 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
         source = opener(plain, path)
         source.check(ops.infer)
     with step("translating layers"):
-        lowered, given, decided, known = resolve(source, digest, options.input, options.shapes)
+        resolved = resolve(source, digest, options.input, options.shapes)
+    lowered, given, decided, known, wired = resolved
+    comparison = _compared(source, wired) if options.compare else None
     spec = ModelSpec(
         name=options.name or base_name(path),
         input=given,
@@ -96,15 +121,60 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
         origin=Origin(source.format, path.name, digest, decided),
     )
     network = lowered.network
-    report = _write(spec, network, targets)
+    module = build(network)
+    proto, refused = _exported(module, network.graph, targets)
+    if refused is not None and targets.pt is targets.safetensors is None:
+        raise ExportError(f"{path}: {refused}")
+    if refused is not None and targets.onnx is not None:
+        targets.onnx.unlink(missing_ok=True)  # with --force: it would be another network's
+        targets = targets._replace(onnx=None)
+    checkpoint = Checkpoint(spec, network, _verified(module, network.graph, proto))
+    optimizer = _optimizer(source, options, checkpoint) if options.optimizer else None
+    _write(checkpoint, proto, targets, optimizer)
     return Outcome(
         path,
         source.classes,
         known.title if known else None,
-        Checkpoint(spec, network, report),
+        checkpoint,
         targets,
+        refused,
+        comparison,
         source.notes,
     )
+
+
+def verify_source(
+    path: Path, opener: Opener, asked: str | None, shapes: Sequence[Shape]
+) -> Compared:
+    """Hold the network that a checkpoint converts to against the original's definitions.
+
+    Args:
+        path: The checkpoint.
+        opener: Opens its format.
+        asked: A preset's name, `none`, or None to find out, as for `convert`.
+        shapes: Exact shape of each input, with `none` only.
+
+    Raises:
+        ParityError: A layer gives something else than its definition; the first is named.
+        LegacyModelError: Whatever stands against an exact conversion.
+    """
+    path = path.resolve()
+    if not path.exists():
+        raise SpecError(f"{path}: no such file")
+    with step("reading"), unpacked(path) as plain:
+        digest = sha256(plain)
+        source = opener(plain, path)
+        source.check(ops.infer)
+    with step("translating layers"):
+        wired = resolve(source, digest, asked, shapes).wired
+    given = tuple(one.shape for one in wired.network.graph.inputs)
+    found = _compared(source, wired)
+    return Compared(path, digest, source.format, source.classes, given, found)
+
+
+def _compared(source: Source, wired: Lowered) -> Comparison:
+    with step("running the original's definitions"):
+        return compare(source, wired)
 
 
 def export(path: Path, options: Options) -> Outcome:
@@ -117,10 +187,15 @@ def export(path: Path, options: Options) -> Outcome:
         checkpoint = checkpoints.read(path)
         check_shapes(checkpoint.network.graph, str(path))
     spec = replace(checkpoint.spec, name=options.name) if options.name else checkpoint.spec
-    report = _write(spec, checkpoint.network, targets)
+    graph = checkpoint.network.graph
+    module = build(checkpoint.network)
+    proto, refused = _exported(module, graph, targets)
+    if refused is not None:
+        raise ExportError(f"{path}: {refused}")
+    written = Checkpoint(spec, checkpoint.network, _verified(module, graph, proto))
+    _write(written, proto, targets)
     known = ARCHITECTURES.get(spec.architecture or "")
-    title = known.title if known else None
-    return Outcome(path, Counter(), title, Checkpoint(spec, checkpoint.network, report), targets)
+    return Outcome(path, Counter(), known.title if known else None, written, targets)
 
 
 def _refuse_early(path: Path, targets: Targets, options: Options) -> None:
@@ -148,9 +223,10 @@ def _targets(path: Path, options: Options) -> Targets:
     folder = (options.out or path.parent).resolve()
     stem = folder / (options.name or base_name(path))
     return Targets(
-        Path(f"{stem}.pt"),
-        Path(f"{stem}.onnx") if options.onnx else None,
-        Path(f"{stem}.safetensors") if options.safetensors else None,
+        Path(f"{stem}.pt") if "pt" in options.kinds else None,
+        Path(f"{stem}.onnx") if "onnx" in options.kinds else None,
+        Path(f"{stem}.safetensors") if "safetensors" in options.kinds else None,
+        Path(f"{stem}.optimizer.pt") if options.optimizer else None,
     )
 
 
@@ -166,16 +242,51 @@ def _output_kind(graph: Graph) -> Output:
     return "logits"
 
 
-def _write(spec: ModelSpec, network: Network, targets: Targets) -> Report:
-    """Build, export, verify, and write every wanted artifact, or none."""
-    module = build(network)
-    proto: onnx.ModelProto | None = None
-    if targets.onnx is not None:
-        with step("exporting to ONNX"):
-            proto = export_onnx(module, network.graph)
+def _exported(
+    module: fx.GraphModule, graph: Graph, targets: Targets
+) -> tuple[onnx.ModelProto | None, str | None]:
+    """Return the ONNX form where one is wanted, or what stands against it."""
+    if targets.onnx is None:
+        return None, None
+    with step("exporting to ONNX"):
+        try:
+            return export_onnx(module, graph), None
+        except ExportError as error:
+            return None, str(error)
+
+
+def _verified(module: fx.GraphModule, graph: Graph, proto: onnx.ModelProto | None) -> Report:
     with step("verifying against float64"):
-        report = verify(module, network.graph, proto)
-    checkpoint = Checkpoint(spec, network, report)
+        return verify(module, graph, proto)
+
+
+def _optimizer(source: Source, options: Options, checkpoint: Checkpoint) -> Optimizer:
+    """Return what the optimizer kept, under the names of the checkpoint's parameters.
+
+    The network is lowered once more with the buffers in place of the parameters, so that whatever
+    a rule does to a parameter happens to its buffer as well.
+    """
+    assert options.optimizer is not None
+    state = source.sgd(options.optimizer)
+    graph = checkpoint.network.graph
+    network = source.lower([one.shape for one in graph.inputs], ops.infer, state.buffers).network
+    if checkpoint.spec.architecture is not None and (found := recognise(network)) is not None:
+        network = found.network
+    buffers = {
+        name: float32(array) for name, array in network.tensors.items() if not is_statistic(name)
+    }
+    settings = {key: value for key, value in state._asdict().items() if key != "buffers"}
+    return Optimizer(**settings, epoch=options.epoch, buffers=buffers)
+
+
+def _write(
+    checkpoint: Checkpoint,
+    proto: onnx.ModelProto | None,
+    targets: Targets,
+    optimizer: Optimizer | None = None,
+) -> None:
+    """Write every wanted artifact, or none."""
+    spec, report = checkpoint.spec, checkpoint.report
     for target in filter(None, targets):
         target.parent.mkdir(parents=True, exist_ok=True)
     with step("writing"), writing() as files:
@@ -190,7 +301,8 @@ def _write(spec: ModelSpec, network: Network, targets: Targets) -> Report:
                 "report": report.to_json(),
             }
             onnx.save_model(annotate(proto, metadata), files.new(targets.onnx))
-    return report
+        if targets.optimizer is not None and optimizer is not None:
+            save_optimizer(files.new(targets.optimizer), optimizer)
 
 
 def _write_pt(files: Written, target: Path, checkpoint: Checkpoint) -> None:

@@ -88,7 +88,7 @@ def save_pt(path: Path, checkpoint: Checkpoint) -> None:
 def load_pt(path: Path) -> Checkpoint:
     """Return what `save_pt` wrote."""
     with path.open("rb") as file:
-        content = _unpacked(path, file)
+        content = unpacked_pt(path, file)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ArtifactError(f"{path}: a PyTorch file, but no relume artifact")
     _check_schema(path, content.get("schema"))
@@ -99,7 +99,8 @@ def load_pt(path: Path) -> Checkpoint:
     return _checkpoint(path, content, tensors)
 
 
-def _unpacked(path: Path, file: IO[bytes]) -> Any:
+def unpacked_pt(path: Path, file: IO[bytes]) -> Any:
+    """Return what is in a `.pt` whose checksums hold; nothing but plain data is unpickled."""
     try:
         check_sums(file)
         return torch.load(file, map_location="cpu", weights_only=True)

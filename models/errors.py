@@ -8,6 +8,7 @@ LegacyModelError            entry points print "error: <message>" and return 1
 ├─ SpecError                no, or a contradictory, input convention; wrong number of labels
 ├─ ParityError              outputs differ by more than the derived bound
 ├─ ArtifactError            an artifact that is not ours, damaged, too new, or in the way
+├─ ExportError              layers that ONNX cannot express; the .pt holds them all the same
 ├─ ImageError               an image that cannot be decoded
 │  └─ ImageTooLarge         an image of more pixels than allowed
 ├─ DeviceError              a device or runtime that was asked for and is not there
@@ -80,6 +81,10 @@ class ParityError(LegacyModelError):
 
 class ArtifactError(LegacyModelError):
     """An artifact is not ours, is damaged or too new, or a file is in the way."""
+
+
+class ExportError(LegacyModelError):
+    """ONNX cannot express a network exactly; its layers that stand against it are named."""
 
 
 class ImageError(LegacyModelError):

@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 
+import numpy as np
 import onnx
 import torch
 from torch import fx
 
-from models.errors import ArtifactError
-from models.graph import Graph
+from models.build import build
+from models.errors import ExportError
+from models.graph import Graph, Input, Network, Node, Shape, numbered
+from models.ops import infer
 
 OPSET = 18  # the exporter's own; every runtime of the last years reads it
 
@@ -24,42 +27,87 @@ def export_onnx(module: fx.GraphModule, graph: Graph) -> onnx.ModelProto:
     convolutions, so initializers differ from the module's tensors by design: compare outputs.
 
     Raises:
-        ArtifactError: The exporter cannot express the network.
+        ExportError: ONNX, or its exporter, cannot express the network exactly.
     """
-    examples = tuple(torch.zeros(_example(given.shape, graph.dynamic)) for given in graph.inputs)
-    batch = torch.export.Dim("batch")
     try:
         with _quiet():
-            program = torch.onnx.export(
-                module,
-                examples,
-                dynamo=True,
-                verbose=False,
-                external_data=False,
-                opset_version=OPSET,
-                input_names=[given.name for given in graph.inputs],
-                output_names=list(graph.output_names()),
-                dynamic_shapes=tuple({0: batch} for _ in examples) if graph.dynamic else None,
-            )
-        assert program is not None  # None is for a call that writes the file itself
-        proto: onnx.ModelProto = program.model_proto
-        onnx.checker.check_model(proto, full_check=True)
-    except (
-        torch.onnx.OnnxExporterError,
-        onnx.checker.ValidationError,
-        onnx.shape_inference.InferenceError,
-    ) as error:
-        reason = " ".join(str(error).split())[-300:]
-        raise ArtifactError(
-            f"ONNX cannot express this network, --no-onnx converts without it: {reason}"
-        ) from error
+            proto = _exported(module, graph)
+    except _REFUSALS as error:
+        layers = ", ".join(_inexpressible(graph)) or "the network, though it can each layer"
+        raise ExportError(f"ONNX cannot express {layers}: {_reason(error)}") from error
     batches = [given.type.tensor_type.shape.dim[0] for given in proto.graph.input]
     if graph.dynamic and not all(batch.dim_param for batch in batches):
-        raise ArtifactError(
-            "ONNX cannot express this network, --no-onnx converts without it: "
-            f"the exporter fixed the batch at {batches[0].dim_value}"
+        raise ExportError(
+            f"ONNX cannot express a batch of any size: it came out as {batches[0].dim_value}"
         )
     return proto
+
+
+_REFUSALS = (
+    torch.onnx.OnnxExporterError,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+)
+
+
+def _exported(module: fx.GraphModule, graph: Graph) -> onnx.ModelProto:
+    examples = tuple(torch.zeros(_example(given.shape, graph.dynamic)) for given in graph.inputs)
+    batch = torch.export.Dim("batch")
+    program = torch.onnx.export(
+        module,
+        examples,
+        dynamo=True,
+        verbose=False,
+        external_data=False,
+        opset_version=OPSET,
+        input_names=[given.name for given in graph.inputs],
+        output_names=list(graph.output_names()),
+        dynamic_shapes=tuple({0: batch} for _ in examples) if graph.dynamic else None,
+    )
+    assert program is not None  # None is for a call that writes the file itself
+    proto: onnx.ModelProto = program.model_proto
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def _reason(error: Exception) -> str:
+    """Return the exporter's own last word, which its message wraps in advice about itself."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return " ".join(str(error).split())[-300:]
+
+
+def _inexpressible(graph: Graph) -> list[str]:
+    """Return the layers, with their ops, that cannot be exported even alone."""
+    shapes = {given.name: given.shape for given in graph.inputs}
+    indices = {node.name for node in graph.nodes if node.op == "MaxPoolIndices"}
+    found: list[str] = []
+    tried: dict[str, bool] = {}
+    for node in graph.nodes:
+        inputs = [shapes[name] for name in node.inputs]
+        inferred = infer(node.op, node.attrs, inputs)
+        shapes[node.name] = inferred.shape
+        key = f"{node.op} {node.attrs} {inputs}"
+        if indices.intersection(node.inputs):  # whole numbers, of which alone there are none
+            continue
+        if key not in tried:
+            tried[key] = _exports(node, inputs, inferred.tensors)
+        if not tried[key]:
+            found.append(f"{node.name} ({node.op})")
+    return found
+
+
+def _exports(node: Node, shapes: list[Shape], tensors: Mapping[str, Shape]) -> bool:
+    names = numbered("input", len(shapes))
+    inputs = tuple(Input(name, shape) for name, shape in zip(names, shapes, strict=True))
+    graph = Graph(inputs, (node._replace(inputs=names),), (node.name,))
+    numbers = {f"{node.name}.{name}": np.ones(size, np.float32) for name, size in tensors.items()}
+    try:
+        with _quiet():
+            _exported(build(Network(graph, numbers)), graph)
+    except _REFUSALS:
+        return False
+    return True
 
 
 def annotate(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelProto:

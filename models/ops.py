@@ -1,4 +1,4 @@
-"""The vocabulary of graphs: torch.nn's modules, and the few small ones that it lacks.
+"""The vocabulary of graphs: torch.nn's modules, and the small ones of `models.layers`.
 
 An op is a module class and the constructor arguments that a `Node` carries, all of them, in one
 spelling: `Conv2d(3, 8, 3)` and `Conv2d(3, 8, (3, 3))` are the same node.
@@ -9,109 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812  torch's own habit
+from torch import nn
 
+from models import layers
 from models.errors import MisfitError
 from models.graph import Inferred, Shape
-
-
-class Add(nn.Module):
-    """Sum of two tensors."""
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y
-
-
-class Concat(nn.Module):
-    """Tensors one after the other along `dim`."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        return torch.cat(tensors, self.dim)
-
-
-class Scale(nn.Module):
-    """A tensor times a constant."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.factor
-
-
-class Reshape(nn.Module):
-    """A tensor in another shape; -1 stands for the size that remains."""
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        super().__init__()
-        self.shape = list(shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(self.shape)
-
-
-class Pad(nn.Module):
-    """A border of `value`; `padding` is given last dimension first, as in torch; negative crops."""
-
-    def __init__(self, padding: Sequence[int], value: float) -> None:
-        super().__init__()
-        self.padding = list(padding)
-        self.value = value
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x, self.padding, value=self.value)
-
-
-class Narrow(nn.Module):
-    """`length` entries of dimension `dim` from `start`."""
-
-    def __init__(self, dim: int, start: int, length: int) -> None:
-        super().__init__()
-        self.dim = dim
-        self.start = start
-        self.length = length
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.narrow(self.dim, self.start, self.length)
-
-
-class MaxPoolIndices(nn.MaxPool2d):
-    """Where max pooling found each maximum: an index into its plane, int64."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        _, indices = F.max_pool2d(
-            x,
-            self.kernel_size,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.ceil_mode,
-            return_indices=True,
-        )
-        return indices
-
-
-class MaxUnpool(nn.Module):
-    """Values put back where `MaxPoolIndices` found them, zeros elsewhere.
-
-    Written as a scatter because the ONNX exporter has no rule for torch's own unpooling.
-    """
-
-    def __init__(self, output_size: Sequence[int]) -> None:
-        super().__init__()
-        self.output_size = list(output_size)
-
-    def forward(self, x: Tensor, indices: Tensor) -> Tensor:
-        height, width = self.output_size
-        zeros = x.new_zeros(x.shape[0], x.shape[1], height * width)
-        flat = zeros.scatter(2, indices.flatten(2), x.flatten(2))
-        return flat.reshape(x.shape[0], x.shape[1], height, width)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -161,37 +63,76 @@ _AVG_POOL: dict[str, Callable[[Any], Any]] = {
     "count_include_pad": bool,
 }
 
+_REDUCTION: dict[str, Callable[[Any], Any]] = {"dim": int, "keepdim": bool}
+
 OPS: dict[str, Op] = {
-    "Add": Op(Add, {}),
+    "Abs": Op(layers.Abs, {}),
+    "AdaptiveAvgPool2d": Op(nn.AdaptiveAvgPool2d, {"output_size": _pair}),
+    "AdaptiveMaxPool2d": Op(layers.AdaptiveMaxPool2d, {"output_size": _pair}),
+    "Add": Op(layers.Add, {}),
     "AvgPool2d": Op(nn.AvgPool2d, _AVG_POOL),
     "BatchNorm1d": Op(nn.BatchNorm1d, _NORM),
     "BatchNorm2d": Op(nn.BatchNorm2d, _NORM),
-    "Concat": Op(Concat, {"dim": int}),
+    "Concat": Op(layers.Concat, {"dim": int}),
     "Conv2d": Op(nn.Conv2d, _CONVOLUTION),
     "ConvTranspose2d": Op(nn.ConvTranspose2d, {**_CONVOLUTION, "output_padding": _pair}),
+    "Div": Op(layers.Div, {}),
     "Dropout": Op(nn.Dropout, {"p": float}),
     "Dropout2d": Op(nn.Dropout2d, {"p": float}),
     "ELU": Op(nn.ELU, {"alpha": float}),
+    "Exp": Op(layers.Exp, {}),
     "Flatten": Op(nn.Flatten, {"start_dim": int, "end_dim": int}),
+    "Hardshrink": Op(nn.Hardshrink, {"lambd": float}),
+    "Hardtanh": Op(nn.Hardtanh, {"min_val": float, "max_val": float}),
     "Identity": Op(nn.Identity, {}),
     "LeakyReLU": Op(nn.LeakyReLU, {"negative_slope": float}),
+    "LearnedScale": Op(layers.LearnedScale, {"shape": _ints}),
+    "LearnedShift": Op(layers.LearnedShift, {"shape": _ints}),
     "Linear": Op(nn.Linear, {"in_features": int, "out_features": int, "bias": bool}),
     "LocalResponseNorm": Op(
         nn.LocalResponseNorm, {"size": int, "alpha": float, "beta": float, "k": float}
     ),
+    "Log": Op(layers.Log, {}),
+    "LogSigmoid": Op(nn.LogSigmoid, {}),
     "LogSoftmax": Op(nn.LogSoftmax, {"dim": int}),
+    "MatMul": Op(layers.MatMul, {}),
+    "Max": Op(layers.Max, _REDUCTION),
+    "Maximum": Op(layers.Maximum, {}),
     "MaxPool2d": Op(nn.MaxPool2d, _MAX_POOL),
-    "MaxPoolIndices": Op(MaxPoolIndices, _MAX_POOL),
-    "MaxUnpool": Op(MaxUnpool, {"output_size": _pair}),
-    "Narrow": Op(Narrow, {"dim": int, "start": int, "length": int}),
+    "MaxPoolIndices": Op(layers.MaxPoolIndices, _MAX_POOL),
+    "MaxUnpool": Op(layers.MaxUnpool, {"output_size": _pair}),
+    "Mean": Op(layers.Mean, _REDUCTION),
+    "Min": Op(layers.Min, _REDUCTION),
+    "Minimum": Op(layers.Minimum, {}),
+    "Mul": Op(layers.Mul, {}),
+    "Narrow": Op(layers.Narrow, {"dim": int, "start": int, "length": int}),
+    "Pad": Op(layers.Pad, {"padding": _ints, "value": float}),
+    "Permute": Op(layers.Permute, {"dims": _ints}),
+    "PixelShuffle": Op(nn.PixelShuffle, {"upscale_factor": int}),
+    "Power": Op(layers.Power, {"exponent": float}),
     "PReLU": Op(nn.PReLU, {"num_parameters": int}),
-    "Pad": Op(Pad, {"padding": _ints, "value": float}),
+    "ReflectionPad2d": Op(nn.ReflectionPad2d, {"padding": _ints}),
     "ReLU": Op(nn.ReLU, {}),
     "ReLU6": Op(nn.ReLU6, {}),
-    "Reshape": Op(Reshape, {"shape": _ints}),
-    "Scale": Op(Scale, {"factor": float}),
+    "Replicate": Op(layers.Replicate, {"dim": int, "count": int}),
+    "ReplicationPad2d": Op(nn.ReplicationPad2d, {"padding": _ints}),
+    "Reshape": Op(layers.Reshape, {"shape": _ints}),
+    "RReLU": Op(layers.RReLU, {"lower": float, "upper": float}),
+    "Scale": Op(layers.Scale, {"factor": float}),
+    "Select": Op(layers.Select, {"dim": int, "index": int}),
+    "Shift": Op(layers.Shift, {"offset": float}),
+    "Sigmoid": Op(nn.Sigmoid, {}),
     "Softmax": Op(nn.Softmax, {"dim": int}),
+    "Softplus": Op(nn.Softplus, {"beta": float, "threshold": float}),
+    "Softshrink": Op(nn.Softshrink, {"lambd": float}),
+    "Softsign": Op(nn.Softsign, {}),
+    "Sub": Op(layers.Sub, {}),
+    "Sum": Op(layers.Sum, _REDUCTION),
+    "Tanh": Op(nn.Tanh, {}),
+    "Tanhshrink": Op(nn.Tanhshrink, {}),
     "Threshold": Op(nn.Threshold, {"threshold": float, "value": float}),
+    "UpsamplingBilinear2d": Op(nn.UpsamplingBilinear2d, {"size": _pair}),
+    "UpsamplingNearest2d": Op(nn.UpsamplingNearest2d, {"scale_factor": float}),
 }
 OP_NAMES = {op.module: name for name, op in OPS.items()}
 

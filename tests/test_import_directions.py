@@ -83,10 +83,11 @@ def test_the_plain_half_imports_no_torch(path: Path) -> None:
 def test_readers_need_nothing_but_numpy() -> None:
     """A reader imports the standard library, numpy and our errors."""
     allowed = set(sys.stdlib_module_names) | {"numpy"}
-    for name in ("reader", "objects"):
+    names = ("reader", "records", "binary", "text", "decimals", "objects")
+    for name in names:
         for module in imported(ROOT / "converters" / "t7" / f"{name}.py"):
             top = module.partition(".")[0]
-            ours = module.startswith(("models.errors", "converters.t7.objects"))
+            ours = module.startswith(("models.errors", *(f"converters.t7.{one}" for one in names)))
             assert top in allowed or ours, module
 
 

@@ -1,11 +1,12 @@
 """PyTorch checkpoints of the time: weights alone, whose network an architecture class supplies."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from converters.formats import SGD, Executed
 from converters.lowering import Infer, Lowered, Lowering
 from converters.pth.matching import OURS, match
 from converters.pth.reader import read
@@ -65,8 +66,13 @@ class PthSource:
     def check(self, infer: Infer) -> None:
         """Do nothing: every layer of an architecture has a word in graphs."""
 
-    def lower(self, shapes: Sequence[Shape], infer: Infer) -> Lowered:
-        """Return the network for one input of that shape.
+    def lower(
+        self,
+        shapes: Sequence[Shape],
+        infer: Infer,
+        numbers: Mapping[int, Array] | None = None,
+    ) -> Lowered:
+        """Return the network for one input of that shape; there are no keys of other numbers.
 
         Raises:
             SpecError: There are several shapes.
@@ -86,6 +92,14 @@ class PthSource:
             values[name] = net.add(name, op, *sources, tensors=tensors.get(name), **attrs)
         ends = [values[name] for name in graph.outputs]
         return Lowered(net.network(ends), tuple(end.shape for end in ends))
+
+    def follow(self, inputs: Sequence[Array], report: Callable[[Executed], object]) -> None:
+        """Refuse: weights have no layers of their own that could be run."""
+        raise SpecError(f"{self.name}: a state dictionary has no definitions to be held against")
+
+    def sgd(self, path: Path) -> SGD:
+        """Refuse: only Torch7's optimizers are read."""
+        raise SpecError(f"{path}: the optimizer's state of PyTorch checkpoints is not read")
 
     def _graph(self, shapes: Sequence[Shape]) -> Graph:
         with torch.device("meta"):

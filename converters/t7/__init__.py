@@ -1,15 +1,18 @@
 """Torch7: what is in a `.t7`, and the network that it describes."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
+from converters.formats import SGD, Executed
 from converters.lowering import Infer, Lowered, Lowering
 from converters.t7 import layers, reader
+from converters.t7.checkpoints import read_sgd
 from converters.t7.network import STATE_FIELDS, check_classes, layer, lower
 from converters.t7.objects import LuaTable, Tensor, TorchObject, walk
 from models.errors import FormatError
-from models.graph import Shape, is_statistic
+from models.graph import Array, Shape, is_statistic
 from models.spec import InputSpec
 
 __all__ = ["T7Source", "layers"]
@@ -30,6 +33,8 @@ class T7Source:
         """
         self.name = name or path
         root = reader.read(path, self.name)
+        if isinstance(root, LuaTable) and len(held := _modules_of(root)) == 1:
+            (root,) = held  # saved beside its epoch, its options and the like
         if not isinstance(root, TorchObject):
             raise FormatError(
                 self.name, 0, found=_described(root), expected="a module, such as nn.Sequential"
@@ -42,9 +47,23 @@ class T7Source:
         """Raise UnsupportedLayer unless every module's class has a rule."""
         check_classes(self.root, Lowering(self.name, infer))
 
-    def lower(self, shapes: Sequence[Shape], infer: Infer) -> Lowered:
+    def lower(
+        self,
+        shapes: Sequence[Shape],
+        infer: Infer,
+        numbers: Mapping[int, Array] | None = None,
+    ) -> Lowered:
         """Return the network for inputs of these shapes; see `converters.t7.network.lower`."""
-        return lower(self.root, shapes, Lowering(self.name, infer))
+        return lower(self.root, shapes, Lowering(self.name, infer), numbers)
+
+    def follow(self, inputs: Sequence[Array], report: Callable[[Executed], object]) -> None:
+        """Run the modules by Torch7's definitions; see `converters.t7_oracle.follow`."""
+        # Only now: `relume inspect` reads files without it.
+        import_module("converters.t7_oracle").follow(self.root, inputs, self.name, report)
+
+    def sgd(self, path: Path) -> SGD:
+        """Return the state of the optimizer that trained this network; see `read_sgd`."""
+        return read_sgd(path, self.root)
 
     def without_rule(self) -> list[str]:
         """Return the classes of the file that no rule covers, sorted."""
@@ -66,6 +85,16 @@ class T7Source:
                 kind = statistics if is_statistic(str(field)) else learned
                 kind.setdefault(place, value)
         return list(learned.values()), list(statistics.values()), state
+
+
+def _modules_of(table: LuaTable) -> list[TorchObject]:
+    """Return the modules among a table's values, which are classes of packages such as nn."""
+    return [
+        value
+        for value in table.values()
+        if isinstance(value, TorchObject)
+        and (value.class_name in layer or "modules" in value.fields)
+    ]
 
 
 def _described(value: object) -> str:

@@ -1,23 +1,137 @@
-"""Rules of containers and of tables: what runs, on what, and how results are put together."""
+"""Rules of containers: what runs, on what, and how results are put together."""
 
-from collections.abc import Sequence
+import math
 
-from converters.lowering import Value
-from converters.t7.network import Handle, Module, Run, Tree, layer
+from converters.t7.memory import Handle
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
+from converters.t7.objects import LuaTable, TorchObject, walk
+from converters.t7.shapes import viewed
+from converters.t7.tables import joined
 
 
-@layer("nn.Sequential")
+@layer(
+    "nn.Sequential",
+    "nn.SpatialLPPooling",
+    "nn.Maxout",
+    "nn.LayerNormalization",
+)
 def sequential(run: Run, module: Module, x: Tree) -> Tree:
-    """One module after the other."""
+    """One module after the other; some classes only fill themselves with modules (`nn/*.lua`)."""
     for child in module.children():
         x = run.forward(child, x)
     return x
+
+
+@layer("nn.Decorator", "nn.DontCast", "nn.NaN", "nn.GPU")
+def decorator(run: Run, module: Module, x: Tree) -> Tree:
+    """The module inside: types, devices and checks decide no number (`nn/Decorator.lua`)."""
+    return run.forward(module.only_child(), x)
+
+
+@layer("nn.Profile")
+def profile(run: Run, module: Module, x: Tree) -> Tree:
+    """The module inside, which is a field as well (`nn/Profile.lua`)."""
+    return run.forward(module.only_child(), x)
+
+
+@layer("nn.DataParallelTable")
+def data_parallel_table(run: Run, module: Module, x: Tree) -> Tree:
+    """The first replica, on a copy of the batch; the others hold the same weights.
+
+    Version 1 kept one replica for each GPU in `modules` (`cunn/DataParallelTable.lua`, `__read`).
+    Outputs are put together along `dimension`, which gives the same as one GPU if it is the batch.
+    """
+    gpus = module.source.fields.get("gpuAssignments")
+    if module.integer("dimension", 1) != 1 and isinstance(gpus, LuaTable) and len(gpus) > 1:
+        raise module.unsupported("splits its input along another dimension than the batch")
+    first, *replicas = module.children()
+    run.ledger.claimed.update(id(one) for other in replicas for one in walk(other.source))
+    output = run.forward(first, _copied(run, x))
+    if isinstance(output, Handle):
+        return run.fresh(module, run.read(output))
+    return run.table_of(module, [_copied(run, one) for one in output])
+
+
+def _copied(run: Run, tree: Tree) -> Tree:
+    if isinstance(tree, Handle):
+        return run.new(run.read(tree))
+    return [_copied(run, branch) for branch in tree]
 
 
 @layer("nn.ConcatTable")
 def concat_table(run: Run, module: Module, x: Tree) -> Tree:
     """Every module on the same input, which they may change in place for those that come after."""
     return run.table_of(module, [run.forward(child, x) for child in module.children()])
+
+
+@layer("nn.ParallelTable")
+def parallel_table(run: Run, module: Module, x: Tree) -> Tree:
+    """Module i on entry i; entries that are left over are dropped (`nn/ParallelTable.lua`)."""
+    children, entries = module.children(), run.entries(module, x)
+    if len(entries) < len(children):
+        raise module.unsupported(f"{len(children)} modules, its input is a table of {len(entries)}")
+    return run.table_of(
+        module, [run.forward(child, entry) for child, entry in zip(children, entries, strict=False)]
+    )
+
+
+@layer("nn.MapTable")
+def map_table(run: Run, module: Module, x: Tree) -> Tree:
+    """One module on every entry, by copies of it that share its weights (`nn/MapTable.lua`).
+
+    A file has the copies that were needed so far; `shared` false lets their weights differ.
+    """
+    children = module.children()
+    outputs = []
+    for index, entry in enumerate(run.entries(module, x)):
+        if index < len(children):
+            child = children[index]
+        else:
+            child = Module(_cloned(children[0].source), children[0].path, run.ledger)
+        outputs.append(run.forward(child, entry))
+    return run.table_of(module, outputs)
+
+
+def _cloned(root: TorchObject) -> TorchObject:
+    """Return a copy of a module and of all it holds, but for tensors and storages."""
+    copies: dict[int, TorchObject | LuaTable] = {}
+    found = list(walk(root))
+    for one in found:
+        if isinstance(one, TorchObject):
+            copies[id(one)] = TorchObject(one.class_name, one.version)
+        elif isinstance(one, LuaTable):
+            copies[id(one)] = LuaTable()
+    for one in found:
+        copy = copies.get(id(one))
+        if isinstance(copy, TorchObject):
+            fields = copies[id(one.fields)]
+            assert isinstance(fields, LuaTable)
+            copy.fields = fields
+        elif copy is not None:
+            copy.update((copies.get(id(k), k), copies.get(id(v), v)) for k, v in one.items())
+    clone = copies[id(root)]
+    assert isinstance(clone, TorchObject)
+    return clone
+
+
+@layer("nn.Parallel")
+def parallel(run: Run, module: Module, x: Tree) -> Tree:
+    """Module i on entry i of `inputDimension`; outputs joined along `outputDimension`."""
+    given = run.tensor(module, x)
+    dim = module.integer("inputDimension") - 1
+    children = module.children()
+    if len(given.shape) < 2 or not 0 <= dim < len(given.shape):
+        raise module.error("inputDimension", dim + 1, f"1 to {len(given.shape)}, of two or more")
+    if len(children) < given.shape[dim]:
+        raise module.unsupported(f"{len(children)} modules for {given.shape[dim]} entries")
+    parts = [
+        run.tensor(module, run.forward(children[index], given.selected(dim, index)))
+        for index in range(given.shape[dim])
+    ]
+    values = [run.read(part) for part in parts]
+    at = f"{module.name}.join"
+    return joined(run, module, at, values, module.integer("outputDimension") - 1)
 
 
 @layer("nn.Concat")
@@ -28,7 +142,7 @@ def concat(run: Run, module: Module, x: Tree) -> Tree:
     """
     parts = [run.tensor(module, run.forward(child, x)) for child in module.children()]
     values = [run.read(part) for part in parts]
-    return _joined(run, module, f"{module.name}.join", values, module.integer("dimension") - 1)
+    return joined(run, module, f"{module.name}.join", values, module.integer("dimension") - 1)
 
 
 @layer("nn.DepthConcat")
@@ -39,7 +153,7 @@ def depth_concat(run: Run, module: Module, x: Tree) -> Tree:
     """
     dim = module.integer("dimension") - 1
     parts = [run.tensor(module, run.forward(child, x)) for child in module.children()]
-    if len({len(part.shape) for part in parts}) != 1:
+    if len({len(part.shape) for part in parts}) > 1:
         raise module.unsupported("its parts differ in rank")
     size = [max(lengths) for lengths in zip(*(part.shape for part in parts), strict=True)]
     framed = []
@@ -50,53 +164,42 @@ def depth_concat(run: Run, module: Module, x: Tree) -> Tree:
         if any(margins):
             value = run.net.add(f"{module.name}.frame", "Pad", value, padding=padding, value=0.0)
         framed.append(value)
-    return _joined(run, module, f"{module.name}.join", framed, dim)
+    return joined(run, module, f"{module.name}.join", framed, dim)
 
 
-@layer("nn.CAddTable")
-def cadd_table(run: Run, module: Module, x: Tree) -> Tree:
-    """Sum of a table, left to right.
+@layer("nn.Bottle")
+def bottle(run: Run, module: Module, x: Tree) -> Tree:
+    """The module inside on `nInputDim` dimensions: those in front are made one and come back.
 
-    With `inplace` the sum is written into the first operand (`nn/CAddTable.lua`: `output:set`), so
-    an operand that is the same tensor as the first adds the sum so far, and others see it too.
+    Both ways are views (`nn/Bottle.lua`), so a module inside that works in place changes the input.
     """
-    first, *others = run.table(module, x)
-    total, in_place = run.read(first), module.flag("inplace")
-    for other in others:
-        if other.shape != first.shape:
-            raise module.unsupported(f"adds tensors of shapes {first.shape} and {other.shape}")
-        total = run.net.add(module.name, "Add", total, run.read(other))
-        if in_place:
-            run.write(module, first, total)
-    return run.view(module, first, total) if in_place else run.fresh(module, total)
+    given = run.tensor(module, x)
+    taken = module.integer("nInputDim", 2)
+    gives = module.integer("nOutputDim", taken)
+    kept = len(given.shape) - taken + 1
+    if kept <= 1:
+        return run.forward(module.only_child(), x)
+    inside = viewed(run, module, given, (-1, *given.shape[kept:]), f"{module.name}.flat")
+    output = run.tensor(module, run.forward(module.only_child(), inside))
+    if len(output.shape) != gives:
+        raise module.unsupported(f"its module gives {len(output.shape)} dimensions, not {gives}")
+    front = given.shape[: kept - 1]
+    if output.shape[0] % math.prod(front):
+        raise module.unsupported(f"{output.shape[0]} entries do not come back to {front}")
+    shape = (*front, output.shape[0] // math.prod(front), *output.shape[1:])
+    return run.view(module, viewed(run, module, output, shape, f"{module.name}.back"))
 
 
-@layer("nn.JoinTable")
-def join_table(run: Run, module: Module, x: Tree) -> Tree:
-    """Tensors one after the other; `dimension` counts from 1, or from the end if negative.
-
-    With `nInputDims` the dimension is meant without the batch: it moves by one when the first
-    tensor has one dimension more (`nn/JoinTable.lua`, `_getPositiveDimension`).
-    """
-    parts = run.table(module, x)
-    rank = len(parts[0].shape)
-    dim = module.integer("dimension")
-    if dim < 0:
-        dim += rank + 1
-    elif module.has("nInputDims") and rank == module.integer("nInputDims") + 1:
-        dim += 1
-    return _joined(run, module, module.name, [run.read(part) for part in parts], dim - 1)
-
-
-def _joined(run: Run, module: Module, at: str, parts: Sequence[Value], dim: int) -> Handle:
-    if not parts:
-        raise module.unsupported("joins nothing: it holds no modules")
-    if not 0 <= dim < len(parts[0].shape):
-        raise module.error("dimension", dim + 1, f"1 to {len(parts[0].shape)}: its input's rank")
-    return run.fresh(module, run.net.add(at, "Concat", *parts, dim=dim))
-
-
-@layer("nn.Identity")
-def identity(run: Run, module: Module, x: Tree) -> Tree:
-    """The very tensor that came in, or the table."""
-    return x
+@layer("nn.CReLU")
+def crelu(run: Run, module: Module, x: Tree) -> Tree:
+    """The modules inside on a sample as one vector, then twice as many planes (`nn/CReLU.lua`)."""
+    given = run.tensor(module, x)
+    shape = given.shape
+    is_batch = len(shape) == module.integer("nInputDims") + 1
+    flat = (-1, math.prod(shape[1:])) if is_batch else (1, -1)
+    inside: Tree = viewed(run, module, given, flat, f"{module.name}.flat")
+    for child in module.children():
+        inside = run.forward(child, inside)
+    output = run.tensor(module, inside)
+    doubled = (-1, 2 * shape[1], *shape[2:]) if is_batch else (2 * shape[0], *shape[1:])
+    return run.view(module, viewed(run, module, output, doubled, f"{module.name}.back"))

@@ -3,7 +3,9 @@
 from typing import Any
 
 from converters.lowering import Value
-from converters.t7.network import Handle, Module, Run
+from converters.t7.memory import Handle
+from converters.t7.module import Module
+from converters.t7.network import Run
 from models.graph import Array
 
 

@@ -1,19 +1,12 @@
-"""Torch7 modules -> nodes, with Torch7's memory: layers may write into their input.
+"""Torch7 modules -> nodes: what a rule sees of its module and of the run that it is part of."""
 
-A module that works in place changes the tensor for everybody who holds it, so `ReLU(true)` in one
-branch changes what the other branch reads. Here a tensor is a `Handle` on a `Memory`; writing gives
-the memory a new value, and whoever reads the handle later reads that value. The graph that comes
-out has no in-place operations and computes what Torch7 computed.
-"""
+from collections.abc import Callable, Mapping, Sequence
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
-
-from converters.lowering import Lowered, Lowering, Rules, Value
-from converters.t7.objects import Function, LuaTable, Storage, Tensor, TorchObject
-from converters.t7.reader import kind
-from models.errors import FormatError, UnsupportedLayer, WeightMismatch
+from converters.lowering import Call, Lowered, Lowering, Rules, Value
+from converters.t7.memory import Handle, Memory
+from converters.t7.module import Ledger, Module, modules
+from converters.t7.objects import Function, Tensor, TorchObject
+from models.errors import UnsupportedLayer, WeightMismatch
 from models.graph import Array, Shape, numbered
 
 MAX_DEPTH = 100  # containers inside containers, Inception-ResNet-v2 has 8; torch copies recursively
@@ -30,128 +23,54 @@ STATE_FIELDS = frozenset(
         *("iSize", "input_offset", "output_offset", "weight_offset", "bias_offset"),
         # Linear, BatchNormalization, Dropout, pooling, PReLU, SpatialCrossMapLRN, Reshape
         *("addBuffer", "save_mean", "save_std", "scaleT", "noise", "indices", "gradWeightBuf"),
-        *("gradWeightBuf2", "scale", "batchsize"),
+        *("gradWeightBuf2", "scale", "batchsize", "normalized", "buffer2", "centered", "std"),
+        # views, sums, extremes and norms; pointwise layers
+        *("_output", "_indices", "_ones", "_bias", "_expand", "_repeat", "_weight", "_buffer"),
+        *("maxIdx", "minIdx", "mask", "maskByteTensor", "maxVals", "minVals", "gradMaxVals"),
+        *("norm", "normp", "buffer", "temp", "mininput", "_indices", "loss", "randomSamples"),
+        # Bottle, MixtureTable, PixelShuffle, weight normalisation, local normalisation
+        *("inShape", "outShape", "_gaterView", "_expert", "_expertView", "size2", "_shuffleOut"),
+        *("_norm", "_scale", "gradG", "gradV", "localsums", "adjustedsums", "localstds"),
+        *("adjustedstds", "thresholdedstds", "coef", "_coef", "kernel"),
     }
 )
 
 
 _METHODS = ("updateOutput", "forward")  # an object may override its class's
+# The constructor of nn.Copy gives it such a method, which is the one that its rule restates.
+_OVERRIDES_ITSELF = "nn.Copy"
+# Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the
+# class: gradients, outputs, and the scratch memory of the layers (each named in nn/<class>.lua).
+STATE_FIELDS = frozenset(
+    {
+        # nn.Module and its containers
+        *("output", "gradInput", "gradWeight", "gradBias", "_type", "outputSize", "size"),
+        # convolutions, cudnn's descriptors
+        *("finput", "fgradInput", "_input", "_gradOutput", "columns", "ones", "zeroScalar"),
+        *("iSize", "input_offset", "output_offset", "weight_offset", "bias_offset"),
+        # Linear, BatchNormalization, Dropout, pooling, PReLU, SpatialCrossMapLRN, Reshape
+        *("addBuffer", "save_mean", "save_std", "scaleT", "noise", "indices", "gradWeightBuf"),
+        *("gradWeightBuf2", "scale", "batchsize", "normalized", "buffer2", "centered", "std"),
+        # views, sums, extremes and norms; pointwise layers
+        *("_output", "_indices", "_ones", "_bias", "_expand", "_repeat", "_weight", "_buffer"),
+        *("maxIdx", "minIdx", "mask", "maskByteTensor", "maxVals", "minVals", "gradMaxVals"),
+        *("norm", "normp", "buffer", "temp", "mininput", "_indices", "loss", "randomSamples"),
+        # Bottle, MixtureTable, PixelShuffle, weight normalisation, local normalisation
+        *("inShape", "outShape", "_gaterView", "_expert", "_expertView", "size2", "_shuffleOut"),
+        *("_norm", "_scale", "gradG", "gradV", "localsums", "adjustedsums", "localstds"),
+        *("adjustedstds", "thresholdedstds", "coef", "_coef", "kernel"),
+    }
+)
 
 
-class Memory:
-    """The values of one storage, by the shape that they are read in; a write drops the others."""
-
-    def __init__(self, value: Value) -> None:
-        self.values = {value.shape: value}
-
-
-class Handle:
-    """A tensor object of Lua: a shape over a memory that others may share.
-
-    Every module has one for its output, which a second call of the same module sets anew: who kept
-    the first result sees the second (`self.output` in each file of torch/nn).
-    """
-
-    def __init__(self, memory: Memory, shape: Shape) -> None:
-        self.memory = memory
-        self.shape = shape
+_METHODS = ("updateOutput", "forward")  # an object may override its class's
+# The constructor of nn.Copy gives it such a method, which is the one that its rule restates.
+_OVERRIDES_ITSELF = "nn.Copy"
+# Modules that are not in `modules` (nn/SpatialSubtractiveNormalization.lua and its siblings).
+_INNER = ("meanestimator", "stdestimator", "normalizer")
 
 
 Tree = Handle | list["Tree"]  # what a module takes and gives: a tensor, or a table of them
-
-
-class Module:
-    """A module of the file and its place in the network; fields are read with types checked."""
-
-    def __init__(self, source: TorchObject, path: str, run: "Run") -> None:
-        self.source = source
-        self.path = path
-        self.run = run
-
-    @property
-    def name(self) -> str:
-        """What its nodes are called: its path, or `layer` for a module that is the whole file."""
-        return self.path or "layer"
-
-    def error(self, field: str, found: Any, expected: str) -> FormatError:
-        """Return an error that names this layer."""
-        at = f"layer {self.path or '(the whole file)'} ({self.source.class_name})"
-        shown = kind(found) if isinstance(found, LuaTable) or found is None else repr(found)[:60]
-        return FormatError(self.run.net.source, at, found=f"{field} = {shown}", expected=expected)
-
-    def unsupported(self, reason: str) -> UnsupportedLayer:
-        """Return an error that says why this layer, whose class has a rule, cannot be exact."""
-        return UnsupportedLayer(
-            self.run.net.source, [(self.path, f"{self.source.class_name}: {reason}")]
-        )
-
-    def has(self, field: str) -> bool:
-        """Tell whether a field is there at all."""
-        return field in self.source.fields
-
-    def number(self, field: str, default: float | None = None) -> float:
-        """Return a field that is a number."""
-        value = self.source.fields.get(field, default)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, float | int)
-            or not math.isfinite(value)
-        ):
-            raise self.error(field, value, "a finite number")
-        return float(value)
-
-    def integer(self, field: str, default: int | None = None) -> int:
-        """Return a field that is a whole number, as Lua writes one."""
-        value = self.number(field, default)
-        if not value.is_integer() or abs(value) > 2**31:
-            raise self.error(field, value, "a whole number")
-        return int(value)
-
-    def flag(self, field: str, default: bool = False) -> bool:
-        """Return a field as Lua takes it in a condition: only nil and false are false."""
-        value = self.source.fields.get(field, default)
-        return value is not None and value is not False
-
-    def sizes(self, field: str) -> tuple[int, ...]:
-        """Return a field that is a LongStorage of sizes."""
-        value = self.source.fields.get(field)
-        if not isinstance(value, Storage) or value.dtype.kind != "i":
-            raise self.error(field, value, "a LongStorage")
-        return tuple(int(size) for size in value.array())
-
-    def tensor(self, field: str) -> Array:
-        """Return a field that is a tensor of any precision, and note that it was used."""
-        value = self.source.fields.get(field)
-        if not isinstance(value, Tensor):
-            raise self.error(field, value, "a tensor")
-        array = value.array()
-        if array.dtype.kind != "f":
-            raise self.error(field, value, "a tensor of floats")
-        self.run.claimed.add(id(value))
-        return array
-
-    def optional(self, field: str) -> Array | None:
-        """Return a field that is a tensor; None where it is absent or empty, as no bias is."""
-        value = self.source.fields.get(field)
-        if value is None or (isinstance(value, Tensor) and value.size == 0):
-            return None
-        return self.tensor(field)
-
-    def children(self) -> list["Module"]:
-        """Return the modules inside, in Lua's order, named from 0 as torch.nn names them."""
-        table = self.source.fields.get("modules")
-        if not isinstance(table, LuaTable):
-            raise self.error("modules", table, "a table of modules")
-        found = table.array()
-        if len(found) != len(table):
-            raise self.error("modules", f"{len(table)} entries", f"1 to {len(table)} without a gap")
-        return [self.child(child, index) for index, child in enumerate(found)]
-
-    def child(self, source: Any, index: int) -> "Module":
-        """Return one module inside this one."""
-        if not isinstance(source, TorchObject):
-            raise self.error(f"modules[{index + 1}]", source, "a module")
-        return Module(source, f"{self.path}.{index}" if self.path else str(index), self.run)
 
 
 Rule = Callable[["Run", Module, Tree], Tree]
@@ -161,10 +80,12 @@ layer: Rules[Rule] = Rules()
 class Run:
     """One evaluation of a network, written down as nodes instead of computed."""
 
-    def __init__(self, net: Lowering) -> None:
+    def __init__(self, net: Lowering, ledger: Ledger) -> None:
         self.net = net
-        self.claimed: set[int] = set()  # tensors of the file that the network uses
+        self.ledger = ledger
         self.pooled: dict[int, tuple[Module, Value]] = {}  # max pooling modules, what they were fed
+        self.calls: list[Call] = []
+        self._memories: dict[int, Memory] = {}  # that a module object allocated for its output
         self._outputs: dict[int, Tree] = {}  # of each module object, while it stays the same
         self._depth = 0
         self._calls = 0
@@ -178,9 +99,13 @@ class Run:
             raise module.unsupported(f"modules run more than {MAX_CALLS:,} times")
         self._depth += 1
         try:
-            return layer[module.source.class_name](self, module, x)
+            output = layer[module.source.class_name](self, module, x)
         finally:
             self._depth -= 1
+        values = [one.memory.known(one.steps) for one in self.leaves(module, output)]
+        names = tuple(value and value.name for value in values)
+        self.calls.append(Call(module.path, module.source.class_name, names))
+        return output
 
     def tensor(self, module: Module, x: Tree) -> Handle:
         """Return an input that has to be one tensor."""
@@ -195,125 +120,133 @@ class Run:
             raise module.unsupported(f"takes images, its input has {len(given.shape)} dimensions")
         return given
 
-    def table(self, module: Module, x: Tree) -> list[Handle]:
-        """Return an input that has to be a table of tensors."""
+    def entries(self, module: Module, x: Tree) -> list[Tree]:
+        """Return the entries of an input that has to be a table."""
         if isinstance(x, Handle) or not x:
             raise module.unsupported("its input is not a table of tensors")
-        return [self.tensor(module, item) for item in x]
+        return list(x)
+
+    def table(self, module: Module, x: Tree) -> list[Handle]:
+        """Return an input that has to be a table of tensors."""
+        return [self.tensor(module, item) for item in self.entries(module, x)]
 
     def read(self, handle: Handle) -> Value:
         """Return what a tensor holds now."""
-        values = handle.memory.values
-        if handle.shape not in values:  # somebody wrote through a view of another shape
-            written = next(iter(values.values()))
-            shape = list(handle.shape)
-            if shape[:1] == list(written.shape[:1]):
-                shape[0] = -1  # a batch stays one of any size
-            at = f"{written.name}_view"
-            values[handle.shape] = self.net.add(at, "Reshape", written, shape=shape)
-        return values[handle.shape]
+        return handle.memory.read(handle.steps)
+
+    def new(self, value: Value) -> Handle:
+        """Return a tensor in memory of its own, which no module's next call overwrites."""
+        return Handle(Memory(self.net, value), value.shape)
 
     def fresh(self, module: Module, value: Value) -> Handle:
         """Return a module's output in memory of its own, which its next call overwrites."""
-        given = self._outputs.get(id(module.source))
-        if not isinstance(given, Handle):
-            return self._output(module, Memory(value), value.shape)
-        given.memory.values = {value.shape: value}
-        given.shape = value.shape
-        return given
+        memory = self._memories.get(id(module.source))
+        if memory is not None and memory.shape == value.shape:
+            memory.fill(value)
+        else:  # resized: what still looks at the old memory cannot be followed
+            if memory is not None:
+                memory.lose()
+            memory = self._memories[id(module.source)] = Memory(self.net, value)
+        return self._output(module, Handle(memory, value.shape))
 
     def write(self, module: Module, handle: Handle, value: Value) -> Handle:
         """Return a module's output after it replaced what `handle` holds, for all who hold it."""
-        handle.memory.values = {value.shape: value}
-        return self._output(module, handle.memory, value.shape)
+        if handle.repeats:
+            raise module.unsupported("writes in place into a tensor that repeats its numbers")
+        handle.memory.write(handle.steps, value)
+        return self._output(module, handle)
 
-    def view(self, module: Module, handle: Handle, value: Value) -> Handle:
-        """Return a module's output: `handle`'s memory, of which `value` is the reading."""
-        handle.memory.values.setdefault(value.shape, value)
-        return self._output(module, handle.memory, value.shape)
+    def view(self, module: Module, handle: Handle, value: Value | None = None) -> Handle:
+        """Return a module's output: another handle on memory, of which `value` is the reading."""
+        if value is not None:
+            handle.memory.know(handle.steps, value)
+        return self._output(module, handle)
 
     def table_of(self, module: Module, items: list[Tree]) -> Tree:
         """Return a module's output table, which its next call fills anew."""
-        given = self._outputs.setdefault(id(module.source), items)
-        if isinstance(given, list):
-            given[:] = items
+        given = self._outputs.get(id(module.source))
+        if not isinstance(given, list):
+            given = self._outputs[id(module.source)] = []
+        given[:] = items
         return given
 
-    def _output(self, module: Module, memory: Memory, shape: Shape) -> Handle:
-        given = self._outputs.setdefault(id(module.source), Handle(memory, shape))
-        assert isinstance(given, Handle)
-        given.memory, given.shape = memory, shape
-        return given
+    def leaves(self, module: Module, tree: Tree) -> list[Handle]:
+        """Return the tensors of a table, depth first; tables that hold themselves are refused."""
+        found: list[Handle] = []
+        waiting, seen = [tree], 0
+        while waiting:
+            branch = waiting.pop()
+            seen += 1
+            if seen > MAX_CALLS:
+                raise module.unsupported(f"gives a table of more than {MAX_CALLS:,} entries")
+            if isinstance(branch, Handle):
+                found.append(branch)
+            else:
+                waiting.extend(reversed(branch))
+        return found
+
+    def _output(self, module: Module, handle: Handle) -> Handle:
+        given = self._outputs.get(id(module.source))
+        if not isinstance(given, Handle):
+            given = self._outputs[id(module.source)] = Handle(handle.memory, handle.shape)
+        return given.set(handle)
 
 
-def lower(root: TorchObject, shapes: Sequence[Shape], net: Lowering) -> Lowered:
+def lower(
+    root: TorchObject,
+    shapes: Sequence[Shape],
+    net: Lowering,
+    numbers: Mapping[int, Array] | None = None,
+) -> Lowered:
     """Return the network that a module computes for inputs of the given shapes.
+
+    `numbers`, by tensor id, stand in for those of the file.
 
     Raises:
         UnsupportedLayer: Classes without a rule, all of them; or a setting without an exact form.
         FormatError: A field is missing or of the wrong kind, or shapes do not fit.
         WeightMismatch: A tensor of the file was used by no layer, or has the wrong shape.
     """
-    run = Run(net)
-    top = Module(root, "", run)
+    run = Run(net, Ledger(net.source, numbers))
+    top = Module(root, "", run.ledger)
     check_classes(root, net)
     names = numbered("input", len(shapes))
     given = [net.input(name, shape) for name, shape in zip(names, shapes, strict=True)]
-    inputs: list[Tree] = [Handle(Memory(value), value.shape) for value in given]
+    inputs: list[Tree] = [run.new(value) for value in given]
     outputs = run.forward(top, inputs if len(inputs) > 1 else inputs[0])
-    ends = [run.read(handle) for handle in _leaves(outputs)]
+    ends = [run.read(handle) for handle in run.leaves(top, outputs)]
     if not ends:
         raise top.unsupported("gives an empty table")
     network = net.network(ends)
-    _check_claims(top, run)
-    return Lowered(network, tuple(end.shape for end in ends))
-
-
-def _leaves(tree: Tree) -> Iterator[Handle]:
-    if isinstance(tree, Handle):
-        yield tree
-    else:
-        for branch in tree:
-            yield from _leaves(branch)
-
-
-def _modules(top: Module) -> Iterator[Module]:
-    """Yield every module once, with the first path that leads to it."""
-    seen: set[int] = set()
-    waiting = [top]
-    while waiting:
-        module = waiting.pop()
-        if id(module.source) in seen:
-            continue
-        seen.add(id(module.source))
-        yield module
-        if isinstance(module.source.fields.get("modules"), LuaTable):
-            waiting.extend(reversed(module.children()))
+    _check_claims(top)
+    return Lowered(network, tuple(end.shape for end in ends), tuple(run.calls))
 
 
 def check_classes(root: TorchObject, net: Lowering) -> None:
     """Raise UnsupportedLayer for all modules whose class has no rule, wherever they are."""
     unknown = []
-    for module in _modules(Module(root, "", Run(net))):
+    for module in modules(Module(root, "", Ledger(net.source))):
         name, fields = module.source.class_name, module.source.fields
         if name not in layer:
             unknown.append((module.path, name))
-        elif any(isinstance(fields.get(method), Function) for method in _METHODS):
+        elif name != _OVERRIDES_ITSELF and any(
+            isinstance(fields.get(method), Function) for method in _METHODS
+        ):
             unknown.append((module.path, f"{name} with a Lua function of its own"))
     if unknown:
         raise UnsupportedLayer(net.source, unknown)
 
 
-def _check_claims(top: Module, run: Run) -> None:
+def _check_claims(top: Module) -> None:
     """Every tensor of the file is used by the network, or is known to be no part of it."""
     unused = [
         f"{module.path}.{field}"
-        for module in _modules(top)
+        for module in modules(top)
         for field, value in module.source.fields.items()
         if isinstance(value, Tensor)
         and value.size
         and field not in STATE_FIELDS
-        and id(value) not in run.claimed
+        and id(value) not in top.ledger.claimed
     ]
     if unused:
-        raise WeightMismatch(str(run.net.source), unexpected=unused)
+        raise WeightMismatch(str(top.ledger.path), unexpected=unused)

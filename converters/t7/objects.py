@@ -6,6 +6,7 @@ Source: torch/torch7 generic/Tensor.c and generic/Storage.c.
 import math
 import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ MAX_EXPANDED = 1 << 22
 _ITEM_TYPES = {
     "Byte": "u1",
     "Char": "i1",
-    "Short": "<i2",
-    "Int": "<i4",
-    "Long": "<i8",
-    "Half": "<f2",
-    "Float": "<f4",
-    "Double": "<f8",
+    "Short": "i2",
+    "Int": "i4",
+    "Long": "i8",
+    "Half": "f2",
+    "Float": "f4",
+    "Double": "f8",
 }
 
 
@@ -35,7 +36,7 @@ def _classes(suffix: str) -> dict[str, np.dtype[Any]]:
     names = {f"torch.{kind}{suffix}": np.dtype(item) for kind, item in _ITEM_TYPES.items()}
     gpu = {f"torch.Cuda{kind}{suffix}": np.dtype(item) for kind, item in _ITEM_TYPES.items()}
     del gpu[f"torch.CudaFloat{suffix}"]
-    return {**names, **gpu, f"torch.Cuda{suffix}": np.dtype("<f4")}
+    return {**names, **gpu, f"torch.Cuda{suffix}": np.dtype("f4")}
 
 
 TENSOR_CLASSES = _classes("Tensor")
@@ -70,56 +71,74 @@ class LuaBoolean(Enum):
 
 
 class TorchObject:
-    """An object of any class but tensors and storages: its class name and its fields."""
+    """An object of any class but tensors and storages: its class name and its fields.
 
-    __slots__ = ("class_name", "fields", "version")
+    `payload` is what a class writes besides its fields: the GPU list of an `nn.DataParallelTable`,
+    `{type, device}` of an `nn.GPU`, the raw bytes of a `torch.Generator`; None for all others.
+    """
+
+    __slots__ = ("class_name", "fields", "payload", "version")
 
     def __init__(self, class_name: str, version: int) -> None:
         self.class_name = class_name
         self.version = version
         self.fields = LuaTable()
+        self.payload: Any = None
 
     def __repr__(self) -> str:
         return f"<{self.class_name}>"
 
 
 class Storage:
-    """A run of numbers in the file: `size` items from byte `at`."""
+    """A run of numbers in the file: `size` items from byte `at`; nothing is read before `array`."""
 
-    __slots__ = ("at", "class_name", "file", "size")
+    __slots__ = ("_array", "at", "class_name", "file", "size")
 
     def __init__(self, class_name: str, file: "T7File", at: int, size: int) -> None:
         self.class_name = class_name
         self.file = file
         self.at = at
         self.size = size
+        self._array: npt.NDArray[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<{self.class_name} of {self.size}>"
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of its items in the file."""
+        """The type of its items in memory."""
         return STORAGE_CLASSES[self.class_name]
 
     def array(self) -> npt.NDArray[Any]:
-        """Return all of it as a read-only array over the file, without copying."""
-        return np.ndarray((self.size,), self.dtype, buffer=self.file.data, offset=self.at)
+        """Return all of it, read-only: a view of the file wherever its bytes are the machine's.
+
+        Raises:
+            FormatError: The storage is text that is not as many numbers as it says.
+        """
+        if self._array is None:
+            self._array = self._read()
+            self._array.flags.writeable = False
+        return self._array
+
+    def _read(self) -> npt.NDArray[Any]:
+        stored = self.file.layout.stored(self.dtype)
+        found = np.ndarray((self.size,), stored, buffer=self.file.data, offset=self.at)
+        return found.astype(self.dtype, copy=False)
 
 
 class Tensor:
     """A view of a storage; sizes, strides and offset count elements, the offset from 0."""
 
-    __slots__ = ("at", "class_name", "file", "offset", "shape", "storage", "strides")
+    __slots__ = ("at", "class_name", "file", "offset", "shape", "storage", "strides", "version")
 
     def __init__(
         self,
-        class_name: str,
+        class_record: tuple[str, int],
         file: "T7File",
         at: int,
         geometry: tuple[tuple[int, ...], tuple[int, ...], int],
     ) -> None:
-        self.class_name = class_name
+        self.class_name, self.version = class_record
         self.file = file
         self.at = at
         self.shape, self.strides, self.offset = geometry
@@ -133,23 +152,24 @@ class Tensor:
         """How many elements the view has; 0 for a tensor without dimensions, as in Torch7."""
         return math.prod(self.shape) if self.shape else 0
 
+    def last(self) -> int:
+        """Return the index in the storage of the last element; only of a tensor that has some."""
+        steps = zip(self.shape, self.strides, strict=True)
+        return self.offset + sum((size - 1) * step for size, step in steps)
+
     def array(self) -> npt.NDArray[Any]:
-        """Return a read-only array over the file, without copying.
+        """Return a read-only view of the storage's array, without copying.
 
         Raises:
-            FormatError: The view reaches outside its storage.
+            FormatError: The view reaches outside its storage, or the storage is no numbers.
         """
-        dtype = TENSOR_CLASSES[self.class_name]
-        if self.size == 0:
-            return np.empty(0, dtype)  # Torch7's empty tensors have no shape worth keeping
+        if self.size == 0:  # Torch7's empty tensors have no shape worth keeping
+            return np.empty(0, TENSOR_CLASSES[self.class_name])
         held = self.storage.size if self.storage is not None else 0
-        last = self.offset + sum(
-            (n - 1) * step for n, step in zip(self.shape, self.strides, strict=True)
-        )
-        if self.storage is None or last >= held:
+        if self.storage is None or self.last() >= held:
             raise self.file.error(
                 self.at,
-                f"a tensor that reaches element {last + 1:,}",
+                f"a tensor that reaches element {self.last() + 1:,}",
                 f"at most {held:,}: its storage's size",
             )
         if self.size > max(held, MAX_EXPANDED):
@@ -158,14 +178,11 @@ class Tensor:
                 f"{self.size:,} elements repeated from {held:,}",
                 f"at most {MAX_EXPANDED:,}",
             )
+        base = self.storage.array()
+        width = base.itemsize
+        steps = [step * width for step in self.strides]
         try:
-            return np.ndarray(
-                self.shape,
-                dtype,
-                buffer=self.file.data,
-                offset=self.storage.at + self.offset * dtype.itemsize,
-                strides=[step * dtype.itemsize for step in self.strides],
-            )
+            return np.ndarray(self.shape, base.dtype, base, self.offset * width, steps)
         except (ValueError, OverflowError) as error:  # a stride beyond memory, of a size of 1
             raise self.file.error(
                 self.at, f"strides {self.strides}", "strides within the storage"
@@ -186,17 +203,41 @@ class Function:
         return "<function>"
 
 
-class T7File:
-    """A mapped `.t7` file."""
+@dataclass(frozen=True)
+class Layout:
+    """How a file spells its numbers: `order` as in `struct`, and bytes of a `long`."""
 
-    def __init__(self, path: Path, data: mmap.mmap | bytes) -> None:
+    order: str
+    long: int
+    text: bool = False
+
+    def __str__(self) -> str:
+        order = "little" if self.order == "<" else "big"
+        return "text" if self.text else f"{order}-endian with a long of {self.long} bytes"
+
+    def stored(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the type of items in a binary file that are `dtype` in memory."""
+        width = self.long if dtype == np.int64 else dtype.itemsize
+        return np.dtype(f"{self.order}{dtype.kind}{width}")
+
+
+NATIVE = Layout("<", 8)  # what 64-bit PCs wrote: nearly every file
+TEXT = Layout("<", 8, text=True)
+
+
+class T7File:
+    """A mapped `.t7` file, and the layout it is read in."""
+
+    def __init__(self, path: Path, data: mmap.mmap | bytes, layout: Layout = NATIVE) -> None:
         self.path = path
         self.data = data
         self.size = len(data)
+        self.layout = layout
 
     def error(self, at: int, found: str, expected: str) -> FormatError:
-        """Return an error that names the file and the byte."""
-        return FormatError(self.path, at, found=found, expected=expected)
+        """Return an error that names the file, the byte, and the layout if it is a rare one."""
+        read_as = "" if self.layout == NATIVE else f" (read as {self.layout})"
+        return FormatError(self.path, at, found=found + read_as, expected=expected)
 
 
 def walk(root: Any) -> Iterator[Any]:
@@ -215,7 +256,7 @@ def walk(root: Any) -> Iterator[Any]:
             waiting.extend(value.keys())
             waiting.extend(value.values())
         elif isinstance(value, TorchObject):
-            waiting.append(value.fields)
+            waiting.extend((value.payload, value.fields))
         elif isinstance(value, Tensor):
             waiting.append(value.storage)
         elif isinstance(value, Function):

@@ -3,12 +3,16 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from converters.lowering import Value
 from converters.t7.images import pair, spatial, spatial_value
-from converters.t7.network import Handle, Module, Run, Tree, layer
+from converters.t7.memory import Handle
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
 
 
-@layer("nn.SpatialMaxPooling", "cudnn.SpatialMaxPooling")
+@layer("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")
 def spatial_max_pooling(run: Run, module: Module, x: Tree) -> Tree:
     """Max pooling; nn and cudnn both take the kernel size where no stride was given."""
     given = run.image(module, x)
@@ -22,7 +26,7 @@ def _max_window(module: Module) -> dict[str, Any]:
         "kernel_size": kernel_size,
         "stride": pair(module, "d", kernel_size),
         "padding": (module.integer("padH", 0), module.integer("padW", 0)),
-        "dilation": (1, 1),
+        "dilation": (module.integer("dilationH", 1), module.integer("dilationW", 1)),
         "ceil_mode": module.flag("ceil_mode"),
     }
 
@@ -135,10 +139,66 @@ def _pooled(run: Run, module: Module, given: Handle, op: str, **window: Any) -> 
     return spatial_value(run, module, given, op, **window)
 
 
-@layer("nn.SpatialCrossMapLRN")
+@layer("nn.SpatialAdaptiveAveragePooling", "nn.SpatialAdaptiveMaxPooling")
+def spatial_adaptive_pooling(run: Run, module: Module, x: Tree) -> Tree:
+    """Pooling to `H` x `W`, by windows that Torch7 computes in float32.
+
+    Where that rounds to other windows than whole numbers give, torch.nn has no word for them
+    (`THNN/SpatialAdaptiveMaxPooling.c`, `THNN/SpatialAdaptiveAveragePooling.c`).
+    """
+    given = run.image(module, x)
+    size = module.integer("H"), module.integer("W")
+    if min(size) < 1:
+        raise module.error("H, W", size, "1 or more")
+    averages = "Average" in module.source.class_name
+    for length, count in zip(given.shape[-2:], size, strict=True):
+        exact = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+        if _windows(length, count, averages=averages) != exact:
+            raise module.unsupported(f"{count} windows over {length} pixels round differently")
+    op = "AdaptiveAvgPool2d" if averages else "AdaptiveMaxPool2d"
+    return spatial(run, module, given, op, output_size=size)
+
+
+def _windows(length: int, count: int, *, averages: bool) -> list[tuple[int, int]]:
+    """Return start and end of each window, rounded as the C code does."""
+    one = np.float32
+    if averages:
+        ends = [one(i * length) / one(count) for i in range(count + 1)]
+    else:
+        ends = [one(i) / one(count) * one(length) for i in range(count + 1)]
+    return [(math.floor(ends[i]), math.ceil(ends[i + 1])) for i in range(count)]
+
+
+@layer("nn.SpatialSubSampling")
+def spatial_sub_sampling(run: Run, module: Module, x: Tree) -> Tree:
+    """Sums of windows, times a weight for each plane, plus a bias (`nn/SpatialSubSampling.lua`)."""
+    kernel_size = pair(module, "k")
+    value = spatial_value(
+        run,
+        module,
+        run.image(module, x),
+        "AvgPool2d",
+        kernel_size=kernel_size,
+        stride=pair(module, "d"),
+        padding=(0, 0),
+        ceil_mode=False,
+        count_include_pad=True,
+    )
+    value = run.net.add(f"{module.name}_sum", "Scale", value, factor=math.prod(kernel_size))
+    for op, field in (("LearnedScale", "weight"), ("LearnedShift", "bias")):
+        array = module.tensor(field).reshape(-1, 1, 1)
+        at = f"{module.name}_{field}"
+        value = run.net.add(at, op, value, tensors={field: array}, shape=array.shape)
+    return run.fresh(module, value)
+
+
+@layer("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN")
 def spatial_cross_map_lrn(run: Run, module: Module, x: Tree) -> Tree:
-    """Local response normalisation; `alpha` is divided by the window's size, as torch.nn does."""
-    size = module.integer("size")
+    """Local response normalisation; `alpha` is divided by the window's size, as torch.nn does.
+
+    cudnn's `k` was called `K` once (`cudnn/SpatialCrossMapLRN.lua`).
+    """
+    size = module.integer("size", 5)
     if size % 2 == 0:
         raise module.unsupported(f"a window of {size} maps has no centre: nn fails on it, too")
     return spatial(
@@ -149,5 +209,5 @@ def spatial_cross_map_lrn(run: Run, module: Module, x: Tree) -> Tree:
         size=size,
         alpha=module.number("alpha", 1e-4),
         beta=module.number("beta", 0.75),
-        k=module.number("k", 1),
+        k=module.number("K" if module.has("K") else "k", 1),
     )

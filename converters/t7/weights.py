@@ -5,8 +5,10 @@ import math
 import numpy as np
 
 from converters.t7.images import pair, spatial
-from converters.t7.network import Handle, Module, Run, Tree, layer
-from models.graph import Array
+from converters.t7.memory import Handle
+from converters.t7.module import Module
+from converters.t7.network import Run, Tree, layer
+from models.graph import Array, Shape
 
 
 @layer("nn.Linear")
@@ -32,13 +34,19 @@ def linear(run: Run, module: Module, x: Tree) -> Tree:
     return run.fresh(module, value)
 
 
-@layer("nn.SpatialConvolution", "cudnn.SpatialConvolution", "nn.SpatialDilatedConvolution")
+@layer(
+    "nn.SpatialConvolution",
+    "nn.SpatialConvolutionMM",
+    "nn.SpatialDilatedConvolution",
+    "cudnn.SpatialConvolution",
+)
 def spatial_convolution(run: Run, module: Module, x: Tree) -> Tree:
     """Convolution.
 
     Old nn files have one `padding` for both sides, which goes before `padW` and `padH`, or none of
     them, and a weight of two dimensions (`nn/SpatialConvolution.lua`, `backCompatibility`). Only
-    cudnn has `groups`; those who wanted no bias set it to nil (`noBias`).
+    cudnn has `groups`; those who wanted no bias set it to nil (`noBias`). The MM form has such a
+    weight to the last (`nn/SpatialConvolutionMM.lua`).
     """
     planes = module.integer("nOutputPlane"), module.integer("nInputPlane")
     kernel_size, groups = pair(module, "k"), module.integer("groups", 1)
@@ -94,7 +102,7 @@ def spatial_depthwise_convolution(run: Run, module: Module, x: Tree) -> Tree:
     )
 
 
-@layer("nn.SpatialFullConvolution")
+@layer("nn.SpatialFullConvolution", "cudnn.SpatialFullConvolution")
 def spatial_full_convolution(run: Run, module: Module, x: Tree) -> Tree:
     """Transposed convolution; a table `{x, like}` asks for the height and width of `like`.
 
@@ -103,7 +111,7 @@ def spatial_full_convolution(run: Run, module: Module, x: Tree) -> Tree:
     kernel_size, stride = pair(module, "k"), pair(module, "d")
     padding = module.integer("padH", 0), module.integer("padW", 0)
     adjust = module.integer("adjH", 0), module.integer("adjW", 0)
-    if not isinstance(x, Handle):
+    if not isinstance(x, Handle) and module.source.class_name.startswith("nn."):
         if len(x) != 2:
             raise module.unsupported(
                 f"takes a tensor or a table of 2, its input is one of {len(x)}"
@@ -130,19 +138,29 @@ def spatial_full_convolution(run: Run, module: Module, x: Tree) -> Tree:
     )
 
 
-@layer("nn.SpatialBatchNormalization", "cudnn.SpatialBatchNormalization", "nn.BatchNormalization")
+@layer(
+    "nn.BatchNormalization",
+    "nn.SpatialBatchNormalization",
+    "cudnn.BatchNormalization",
+    "cudnn.SpatialBatchNormalization",
+)
 def batch_normalization(run: Run, module: Module, x: Tree) -> Tree:
     """Batch normalisation by the running statistics.
 
     A sample without a batch dimension gets one and keeps it (`nn/BatchNormalization.lua`,
-    `makeBatch`).
+    `makeBatch`). Files of 2015 have the inverse standard deviation in `running_std`, told by the
+    field: `read` of the last version turns it into a variance.
     """
     given = run.tensor(module, x)
     rank, op = (4, "BatchNorm2d") if "Spatial" in module.source.class_name else (2, "BatchNorm1d")
     value = run.read(given)
     if len(given.shape) == rank - 1:
         value = run.net.add(f"{module.name}_batch", "Reshape", value, shape=[1, *given.shape])
-    mean = module.tensor("running_mean")
+    mean, eps = module.tensor("running_mean"), module.number("eps", 1e-5)
+    if module.has("running_std"):
+        variance = module.tensor("running_std").astype(np.float64) ** -2.0 - eps
+    else:
+        variance = module.tensor("running_var")
     weight, bias = module.optional("weight"), module.optional("bias")
     affine = weight is not None or bias is not None
     if affine:
@@ -152,11 +170,9 @@ def batch_normalization(run: Run, module: Module, x: Tree) -> Tree:
         module.name,
         op,
         value,
-        tensors=_present(
-            weight=weight, bias=bias, running_mean=mean, running_var=module.tensor("running_var")
-        ),
+        tensors=_present(weight=weight, bias=bias, running_mean=mean, running_var=variance),
         num_features=mean.size,
-        eps=module.number("eps", 1e-5),
+        eps=eps,
         momentum=module.number("momentum", 0.1),
         affine=affine,
     )
@@ -175,8 +191,119 @@ def prelu(run: Run, module: Module, x: Tree) -> Tree:
     )
 
 
+@layer("nn.Mul", "nn.CMul")
+def learned_scale(run: Run, module: Module, x: Tree) -> Tree:
+    """Times a learned number, or learned numbers that fit a sample or broadcast (`nn/CMul.lua`)."""
+    given = run.tensor(module, x)
+    weight = _spread(module, "weight", given.shape)
+    value = run.net.add(
+        module.name,
+        "LearnedScale",
+        run.read(given),
+        tensors={"weight": weight},
+        shape=weight.shape,
+    )
+    return run.fresh(module, value)
+
+
+@layer("nn.Add", "nn.CAdd")
+def learned_shift(run: Run, module: Module, x: Tree) -> Tree:
+    """Plus a learned number, or learned numbers that fit a sample or broadcast (`nn/CAdd.lua`)."""
+    given = run.tensor(module, x)
+    bias = _spread(module, "bias", given.shape)
+    value = run.net.add(
+        module.name, "LearnedShift", run.read(given), tensors={"bias": bias}, shape=bias.shape
+    )
+    return run.fresh(module, value)
+
+
+def _spread(module: Module, field: str, shape: Shape) -> Array:
+    """Return a tensor in a shape that broadcasts over `shape` as Torch7 does by element count."""
+    array = module.tensor(field)
+    fits = array.ndim == len(shape) and all(
+        own in (1, size) for own, size in zip(array.shape, shape, strict=True)
+    )
+    if array.size == 1 or fits:
+        return array
+    if array.size == math.prod(shape[1:]):
+        return array.reshape(shape[1:])
+    if array.size == math.prod(shape):
+        return array.reshape(shape)
+    raise module.error(field, array.shape, f"numbers for {shape}, or for one sample of it")
+
+
+@layer("nn.WeightNorm")
+def weight_norm(run: Run, module: Module, x: Tree) -> Tree:
+    """The module inside with the weight `g * v / |v|`, one norm for each output.
+
+    The file has no weight, and one that it has is computed anew before use. 1e-4 is added under the
+    root (`nn/WeightNorm.lua`, `updateWeight`: `10e-5`).
+    """
+    child = module.only_child()
+    direction = module.tensor("v").astype(np.float64)
+    norm = np.sqrt((direction**2).sum(axis=1, keepdims=True) + 1e-4)
+    rows = module.tensor("g").astype(np.float64).reshape(-1, 1) * direction / norm
+    shape = list(
+        module.sizes("weightSize") if module.has("weightSize") else child.tensor("weight").shape
+    )
+    outputs = module.integer("outputDim", 1) - 1
+    if not 0 <= outputs < len(shape) or rows.size != math.prod(shape):
+        raise module.error("outputDim, weightSize", (outputs + 1, shape), f"{rows.size} numbers")
+    front = (shape.pop(outputs), *shape)
+    weight = np.moveaxis(rows.reshape(front), 0, outputs)
+    for field in ("weight", "bias"):
+        module.claim(field)
+    child.claim("weight")
+    return run.forward(child.with_tensors(weight=weight.astype(np.float32)), x)
+
+
+@layer("nn.LinearWeightNorm")
+def linear_weight_norm(run: Run, module: Module, x: Tree) -> Tree:
+    """A Linear with the weight `g * v / |v|`, `|v|` at least `eps` (`nn/LinearWeightNorm.lua`)."""
+    direction = module.tensor("v").astype(np.float64)
+    norm = np.sqrt((direction**2).sum(axis=1, keepdims=True)).clip(module.number("eps", 1e-16))
+    weight = module.tensor("g").astype(np.float64).reshape(-1, 1) * direction / norm
+    module.claim("weight")
+    return linear(run, module.with_tensors(weight=weight.astype(np.float32)), x)
+
+
+@layer("nn.SpatialConvolutionMap")
+def spatial_convolution_map(run: Run, module: Module, x: Tree) -> Tree:
+    """Convolution by a list of connections, `connTable`: from input plane, to output plane.
+
+    Written as a full convolution with zeros where there is none (`THNN/SpatialConvolutionMap.c`).
+    """
+    planes = module.integer("nOutputPlane"), module.integer("nInputPlane")
+    weight, bias = module.tensor("weight"), module.tensor("bias")
+    connections = module.tensor("connTable").astype(np.int64)
+    if weight.ndim != 3 or connections.shape != (len(weight), 2):
+        raise module.error("connTable", connections.shape, f"a pair for each of {weight.shape}")
+    if not ((connections >= 1) & (connections <= [planes[1], planes[0]])).all():
+        raise module.error(
+            "connTable", connections.tolist(), f"planes 1 to {planes[1]}, {planes[0]}"
+        )
+    full = np.zeros((*planes, *weight.shape[1:]), np.float64)
+    np.add.at(full, (connections[:, 1] - 1, connections[:, 0] - 1), weight)
+    return spatial(
+        run,
+        module,
+        run.image(module, x),
+        "Conv2d",
+        tensors={"weight": full.astype(np.float32), "bias": bias},
+        in_channels=planes[1],
+        out_channels=planes[0],
+        kernel_size=weight.shape[1:],
+        stride=pair(module, "d"),
+        padding=(0, 0),
+        bias=True,
+    )
+
+
+_ONE_PADDING = ("nn.SpatialConvolution", "nn.SpatialConvolutionMM")
+
+
 def _convolution_padding(module: Module) -> tuple[int, int]:
-    if module.source.class_name == "nn.SpatialConvolution" and module.has("padding"):
+    if module.source.class_name in _ONE_PADDING and module.has("padding"):
         return module.integer("padding"), module.integer("padding")
     return module.integer("padH", 0), module.integer("padW", 0)
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from models.architectures.layers import Widths, thinner
 from models.architectures.registry import Architecture, Facts, register
-from models.ops import Pad
+from models.layers import Pad
 
 EPS, MOMENTUM = 1e-3, 0.01
 STEM, HEAD = 32, 1280

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from models.architectures.layers import thinner
 from models.architectures.registry import Architecture, Facts, alias, register
-from models.ops import Pad
+from models.layers import Pad
 
 EPS = 1e-3
 INTERNAL_SCALE = 4  # a block's inner convolutions have a quarter of its output's channels

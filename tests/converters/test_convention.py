@@ -1,4 +1,4 @@
-"""How images enter is found from a file's structure, at whatever size that structure is made for."""
+"""How images enter is found from a file's structure, at the size that structure is made for."""
 
 import pytest
 

@@ -12,7 +12,7 @@ from models.architectures import create, find, recognise
 from models.architectures.efficientnet_lite import VARIANTS, DropConnect, EfficientNetLite
 from models.architectures.registry import traced
 from models.fingerprint import fingerprint
-from models.ops import Pad
+from models.layers import Pad
 from tests.oracles import ROOT
 
 SIGMAS = 5  # of the standard deviation's own: once in two million draws, and the seed is fixed

@@ -1,0 +1,168 @@
+"""What training scripts left: `latest.t7`, which names a model and an optimizer's state.
+
+Source: facebook/fb.resnet.torch checkpoints.lua and train.lua, torch/optim sgd.lua.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from converters.formats import SGD
+from converters.t7 import reader
+from converters.t7.module import Ledger, Module, modules
+from converters.t7.objects import LuaTable, Tensor, TorchObject
+from models.errors import FormatError, SpecError
+from models.graph import Array
+
+LATEST = "latest.t7"
+_NUMBERED = re.compile(r"model_(\d+)\.t7")
+
+
+class Located(NamedTuple):
+    """The file that holds a model, and what was saved beside it."""
+
+    model: Path
+    optimizer: Path | None = None
+    epoch: int | None = None
+
+
+def locate(path: Path) -> Located:
+    """Return the model that a folder of checkpoints, or its `latest.t7`, points to.
+
+    Any other file is the model itself; the state beside `model_5.t7` is `optimState_5.t7`.
+
+    Raises:
+        SpecError: The folder has neither `latest.t7` nor one model alone.
+        FormatError: `latest.t7` names a file that is not beside it.
+    """
+    if path.is_dir():
+        path = _of_folder(path)
+    named = _pointer(path)
+    if named is not None:
+        return named
+    numbered = _NUMBERED.fullmatch(path.name)
+    if numbered is None:
+        return Located(path)
+    state = path.with_name(f"optimState_{numbered[1]}.t7")
+    return Located(path, state if state.is_file() else None, int(numbered[1]))
+
+
+def _of_folder(folder: Path) -> Path:
+    if (folder / LATEST).is_file():
+        return folder / LATEST
+    found = sorted(one for one in folder.glob("*.t7") if not one.name.startswith("optimState"))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(one.name for one in found[:5]) or "no .t7 file"
+    raise SpecError(f"{folder}: a folder with {names}; expected {LATEST}, or one model alone")
+
+
+def _pointer(path: Path) -> Located | None:
+    """Return where a `latest.t7` points; None for a file that is none."""
+    if path.suffix != ".t7" or not path.is_file():
+        return None  # packed files are models
+    root = reader.read(path)
+    if not isinstance(root, LuaTable) or not isinstance(root.get("modelFile"), str):
+        return None
+    epoch = root.get("epoch")
+    state = root.get("optimFile")
+    return Located(
+        _beside(path, root["modelFile"]),
+        _beside(path, state) if isinstance(state, str) else None,
+        int(epoch) if isinstance(epoch, float) and epoch.is_integer() else None,
+    )
+
+
+def _beside(path: Path, name: str) -> Path:
+    # The folder may have moved since: only the name counts.
+    found = path.with_name(Path(name).name)
+    if not found.is_file() or found == path:
+        raise FormatError(path, 0, found=f"the name {name[:80]!r}", expected="a file beside it")
+    return found
+
+
+def read_sgd(path: Path, root: TorchObject) -> SGD:
+    """Return the state of the optimizer that trained the network `root`.
+
+    Its momentum is one vector, `dfdx`, in the order of `getParameters`.
+
+    Raises:
+        FormatError: The file is no state of SGD with momentum, or is another network's.
+    """
+    state = reader.read(path)
+    if not isinstance(state, LuaTable) or not isinstance(state.get("dfdx"), Tensor):
+        raise FormatError(
+            path, 0, found=reader.kind(state), expected="the state of optim.sgd: a table with dfdx"
+        )
+    vector = state["dfdx"].array().reshape(-1)
+    if vector.dtype.kind != "f":
+        raise FormatError(path, 0, found=f"dfdx of {vector.dtype}", expected="floats")
+
+    def number(field: str, default: float = 0.0) -> float:
+        value = state.get(field, default)
+        if not isinstance(value, float) or not math.isfinite(value):
+            raise FormatError(path, field, found=reader.kind(value), expected="a number")
+        return value
+
+    updates, decay = int(number("evalCounter")), number("learningRateDecay")
+    return SGD(
+        number("learningRate", 1e-3) / (1 + updates * decay),
+        number("momentum"),
+        number("dampening", number("momentum")),
+        number("weightDecay"),
+        bool(state.get("nesterov")),
+        updates,
+        _distributed(path, vector, root),
+    )
+
+
+def _distributed(path: Path, vector: Array, root: TorchObject) -> dict[int, Array]:
+    """Return the part of a flat vector that belongs to every parameter.
+
+    `getParameters` lays storages one after the other in the order in which parameters come upon
+    them, and leaves out what no parameter covers (`nn/Module.lua`, `Module.flatten`).
+    """
+    tensors = [one for one in _parameters(root) if one.size]
+    starts: dict[int, int] = {}
+    total = 0
+    for tensor in tensors:
+        if id(tensor.storage) not in starts:
+            starts[id(tensor.storage)] = total
+            total += tensor.storage.size if tensor.storage is not None else 0
+    used = np.zeros(total, bool)
+    places = [starts[id(tensor.storage)] + tensor.offset for tensor in tensors]
+    for tensor, place in zip(tensors, places, strict=True):
+        tensor.array()  # checks that it lies in its storage
+        _strided(used, place, tensor)[...] = True
+    if int(used.sum()) != vector.size:
+        raise FormatError(
+            path,
+            "dfdx",
+            found=f"{vector.size:,} numbers",
+            expected=f"{int(used.sum()):,}: as many as the network has parameters",
+        )
+    spread = np.zeros(total, vector.dtype)
+    spread[used] = vector
+    return {
+        id(tensor): _strided(spread, place, tensor)
+        for tensor, place in zip(tensors, places, strict=True)
+    }
+
+
+def _strided(flat: Array, place: int, tensor: Tensor) -> Array:
+    width = flat.itemsize
+    strides = [step * width for step in tensor.strides]
+    return np.ndarray(tensor.shape, flat.dtype, flat, place * width, strides)
+
+
+def _parameters(root: TorchObject) -> Iterator[Tensor]:
+    """Yield weights and biases in the order of `parameters()` (`nn/Module.lua`)."""
+    for module in modules(Module(root, "", Ledger(Path()))):
+        for field in ("weight", "bias"):
+            value = module.source.fields.get(field)
+            if isinstance(value, Tensor):
+                yield value
