@@ -30,6 +30,9 @@ COMMANDS = {
     "verify": Command(
         "converters.cli", "verify", "hold a checkpoint's layers against their definitions"
     ),
+    "classify": Command(
+        "relume.classify", "main", "say what is in images, folders of them as well"
+    ),
     "serve": Command("service.server", "main", "answer images over HTTP"),
 }
 

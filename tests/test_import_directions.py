@@ -18,10 +18,13 @@ FORBIDDEN = {
     "relume": set(),
 }
 PLAIN = {
+    "models/decoding.py",
     "models/errors.py",
     "models/files.py",
     "models/fingerprint.py",
+    "models/geometry.py",
     "models/graph.py",
+    "models/image_network.py",
     "models/labels/__init__.py",
     "models/postprocess.py",
     "models/preprocess.py",
@@ -30,6 +33,7 @@ PLAIN = {
     "models/session.py",
     "models/spec.py",
     "models/terminal.py",
+    "models/torch7_scale.py",
 }
 TORCH_FREE = {"converters/summary.py", "converters/lowering.py", "converters/packing.py"}
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))

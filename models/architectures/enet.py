@@ -10,7 +10,8 @@ Against the paper, and against what others ship as ENet: there is no decoder; a 
 downsamples begins with a 2 x 2 convolution of stride 2; the image beside it is pooled and gets
 channels of zeros. PReLU has one slope a channel, BatchNorm eps 1e-3. Spatial dropout, 0.01 in the
 first five blocks and 0.1 after, is Torch7's first kind: what training keeps is not scaled up, so
-evaluation scales it down.
+evaluation scales it down. How images enter is `enet-224`, but for the mean and standard deviation,
+which each training estimated for itself: `--input` has to say it.
 """
 
 from collections.abc import Iterator
@@ -188,7 +189,7 @@ for _version, _blocks in VERSIONS.items():
             size=224,
             residuals=len(_blocks),
             features=_blocks[-1].channels,
-            preset="enet-224",
+            preset=None,  # mean and std were estimated anew for every training, and are not known
             facts=Facts(
                 "e-lab/ENet-training train/models/encoder.lua",
                 None,
