@@ -26,7 +26,7 @@ from models.graph import Graph, Network, Node
 from models.presets import PRESETS
 from models.trace import trace
 from models.verify import run, verify
-from tests.models.architectures.zoo import CLASSES, EVERY_ARCHITECTURE, THIN, image, thin
+from tests.models.architectures.zoo import CLASSES, EVERY_ARCHITECTURE, THIN, image, measured, thin
 from tests.small_networks import CLASSIFIER, SHARED, batches, chain, filled
 
 
@@ -124,7 +124,7 @@ EXPORTED = ["fb_preresnet_18", "fb_resnet_cifar_20", "resnet_v2_18"]
 def test_onnx_computes_the_same(name: str) -> None:
     """A network of each family: onnxruntime stays within the network's own noise."""
     entry = ARCHITECTURES[name]
-    network = trace(thin(name).eval(), [image(entry)])
+    network = trace(measured(name), [image(entry)])
     module = build(network)
     report = verify(module, network.graph, export_onnx(module, network.graph))
     assert report.max_abs is not None

@@ -43,6 +43,22 @@ def thin(name: str) -> nn.Module:
     return find(name).create(num_classes=CLASSES, width_divisor=THIN)
 
 
+def measured(name: str) -> nn.Module:
+    """Return a thin network whose running statistics are those of noise, as training leaves them.
+
+    With the first ones, 0 and 1, activations grow with depth until rounding is all there is.
+    """
+    torch.manual_seed(0)
+    entry = find(name)
+    module = entry.create(num_classes=CLASSES, width_divisor=THIN).train()
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+    with torch.no_grad():
+        module(torch.randn(image(entry, 4)))
+    return module.eval()
+
+
 EVERY_ARCHITECTURE = pytest.mark.parametrize(
     "entry",
     [
