@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from converters import printing
@@ -17,6 +18,7 @@ from models.presets import PRESETS
 from models.terminal import reports_errors, step
 
 KINDS = ("pt", "onnx", "safetensors")
+TORCH7 = ".t7 file, also packed as .xz or .gz; or a training script's folder or latest.t7"
 
 
 @reports_errors
@@ -24,13 +26,8 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     """Convert a Torch7 checkpoint."""
     parser = _parser("Convert a Torch7 .t7 checkpoint to PyTorch (.pt) and ONNX, and verify both.")
     _add_results(parser)
-    _add_source(parser)
-    parser.add_argument(
-        "--labels", type=Path, metavar="FILE", help="class names, one a line in index order"
-    )
-    parser.add_argument("--no-onnx", action="store_true", help="write the .pt only")
-    parser.add_argument("--safetensors", action="store_true", help="write a .safetensors as well")
-    parser.add_argument("--only", choices=KINDS, help="write this one and nothing else")
+    _add_source(parser, TORCH7)
+    _add_kinds(parser)
     parser.add_argument(
         "--optimizer",
         action="store_true",
@@ -49,15 +46,12 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
         return _write_bare(given, found.model)
     if given.optimizer and found.optimizer is None:
         raise SpecError(f"--optimizer: {found.model} has no optimState beside it")
-    wanted = {given.only} if given.only else {"pt"}
-    if given.only is None:
-        wanted |= {kind for kind, on in _also(given) if on}
     from converters import pipeline  # torch takes a second to load
 
     options = pipeline.Options(
         out=given.out,
         name=given.name,
-        kinds=frozenset(wanted),
+        kinds=_kinds(given),
         optimizer=found.optimizer if given.optimizer else None,
         epoch=found.epoch,
         input=given.input,
@@ -89,8 +83,36 @@ def _write_bare(given: argparse.Namespace, source: Path) -> int:
     return 0
 
 
-def _also(given: argparse.Namespace) -> list[tuple[str, bool]]:
-    return [("onnx", not given.no_onnx), ("safetensors", given.safetensors)]
+@reports_errors
+def pth_to_pt(argv: Sequence[str] | None = None) -> int:
+    """Convert a PyTorch checkpoint."""
+    parser = _parser("Convert a PyTorch checkpoint to an artifact (.pt) and ONNX, and verify both.")
+    _add_results(parser)
+    _add_source(parser, ".pth, .pth.tar or .safetensors file, also packed as .xz or .gz")
+    _add_kinds(parser)
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="what the network is, where the tensors' names do not tell; docs/models.md lists them",
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="take the raw weights where there are averaged ones too"
+    )
+    given = parser.parse_args(argv)
+    from converters import pipeline, pth  # torch takes a second to load
+
+    options = pipeline.Options(
+        out=given.out,
+        name=given.name,
+        kinds=_kinds(given),
+        input=given.input,
+        shapes=given.input_shape,
+        labels=given.labels,
+        force=given.force,
+    )
+    opener = partial(pth.PthSource, asked=given.architecture, raw=given.raw)
+    printing.print_outcome(pipeline.convert(given.source, opener, options), as_json=given.json)
+    return 0
 
 
 @reports_errors
@@ -118,7 +140,7 @@ def verify(argv: Sequence[str] | None = None) -> int:
         "Run a checkpoint by a restatement of its framework's definitions, in float64, and its "
         "converted network beside it; say where they differ first, if they do."
     )
-    _add_source(parser)
+    _add_source(parser, TORCH7)
     given = parser.parse_args(argv)
     found = locate(given.source)
     from converters import pipeline  # torch takes a second to load
@@ -144,13 +166,25 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite results that are there")
 
 
-def _add_source(parser: argparse.ArgumentParser) -> None:
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source",
-        type=Path,
-        metavar="SOURCE",
-        help=".t7 file, also packed as .xz or .gz; or a training script's folder or latest.t7",
+        "--labels", type=Path, metavar="FILE", help="class names, one a line in index order"
     )
+    parser.add_argument("--no-onnx", action="store_true", help="write the .pt only")
+    parser.add_argument("--safetensors", action="store_true", help="write a .safetensors as well")
+    parser.add_argument("--only", choices=KINDS, help="write this one and nothing else")
+
+
+def _kinds(given: argparse.Namespace) -> frozenset[str]:
+    """Return which artifacts are wanted."""
+    if given.only:
+        return frozenset({given.only})
+    also = (("onnx", not given.no_onnx), ("safetensors", given.safetensors))
+    return frozenset({"pt", *(kind for kind, on in also if on)})
+
+
+def _add_source(parser: argparse.ArgumentParser, files: str) -> None:
+    parser.add_argument("source", type=Path, metavar="SOURCE", help=files)
     parser.add_argument(
         "--input",
         metavar="PRESET",

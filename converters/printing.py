@@ -87,6 +87,7 @@ def _summary(outcome: "Outcome") -> dict[str, Any]:
         "format": spec.origin.format,
         "name": spec.name,
         "layers": dict(outcome.classes),
+        "notes": list(outcome.notes),
         "architecture": spec.architecture,
         "parameters": network.parameters,
         "input": asdict(spec.input) if spec.input else None,
@@ -108,6 +109,7 @@ def _summary(outcome: "Outcome") -> dict[str, Any]:
 _BECAUSE = {
     "flag": "because --input says so; nothing in the file confirms it",
     "sha256": "because this very file is known",
+    "names": "because the tensors have the names of the program that does so",
     "fingerprint": "because the network's structure is that architecture's",
 }
 
@@ -116,6 +118,7 @@ def _lines(outcome: "Outcome") -> list[str]:
     spec, network, report = outcome.checkpoint
     lines = [
         f"{outcome.source.name}: {spec.origin.format}, sha256 {spec.origin.sha256}",
+        *(f"  note        {note}" for note in outcome.notes),
         *([f"  layers      {_kinds(outcome.classes)}"] if outcome.classes else []),
         f"  parameters  {network.parameters:,}",
         f"  network     {_architecture(outcome)}",

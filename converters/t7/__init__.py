@@ -13,6 +13,7 @@ from converters.t7.network import check_classes, layer, lower
 from converters.t7.objects import LuaTable, TorchObject, walk
 from models.errors import FormatError
 from models.graph import Array, Shape
+from models.spec import InputSpec
 
 __all__ = ["T7Source", "layers"]
 
@@ -21,6 +22,8 @@ class T7Source:
     """An open `.t7` file whose first object is a module."""
 
     format = "torch7-binary"
+    input: InputSpec | None = None  # nothing in a file says how images enter
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, name: Path | None = None) -> None:
         """Read the file at `path`; errors call it `name` where it was unpacked from another file.
