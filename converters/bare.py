@@ -13,7 +13,7 @@ import mmap
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -35,7 +35,8 @@ MAX_HEADER = 100_000_000  # bytes; what the safetensors library reads
 # Bytes for one of the file: text of two characters may be a double, and views may overlap.
 MAX_GROWTH = 4
 
-CHUNK = 1 << 21
+CHUNK = 1 << 20
+PART = 1 << 24  # bytes that are worth a wait for the disk
 
 _TYPES = {
     **{f"i{size}": f"I{8 * size}" for size in (1, 2, 4, 8)},
@@ -83,7 +84,7 @@ def write_tensors(path: Path, name: Path, target: Path) -> Bare:
         FormatError: The file is no `.t7`, is damaged, holds no module, or its tensors lie outside
             their storages.
     """
-    with ThreadPoolExecutor(1) as pool, writing() as files:
+    with ThreadPoolExecutor(2) as pool, writing() as files:
         digest = pool.submit(_digest, path)
         found = _found(T7Source(path, name), name)
         _check_size(found, path, name)
@@ -91,10 +92,12 @@ def write_tensors(path: Path, name: Path, target: Path) -> Bare:
         start = len(_header(found, stored, name, ""))
         with files.new(target).open("wb") as file:
             file.seek(start)
-            _copy(path, name, stored.values(), file)
+            flushed = []
+            for _ in _copied(path, name, stored.values(), file):
+                flushed.append(pool.submit(os.fsync, file.fileno()))  # the disk works meanwhile
             size = file.tell()
-            file.flush()
-            os.fsync(file.fileno())  # the disk works while the digest is not there yet
+            for one in flushed:
+                one.result()
             file.seek(0)
             file.write(_header(found, stored, name, digest.result()))
     numbers = found.numbers
@@ -133,9 +136,10 @@ def _ordered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return dict(sorted(tensors.items(), key=place))
 
 
-def _copy(path: Path, name: Path, tensors: Iterable[Tensor], target: BinaryIO) -> None:
-    """Write the elements of all tensors, one after the other, little-endian."""
+def _copied(path: Path, name: Path, tensors: Iterable[Tensor], target: BinaryIO) -> Iterator[None]:
+    """Write the elements of all tensors, one after the other, little-endian, in large parts."""
     buffer = memoryview(bytearray(CHUNK))
+    part = 0
     with path.open("rb", buffering=0) as source:
         for piece in _pieces(tensors):
             if isinstance(piece, Tensor):
@@ -151,8 +155,11 @@ def _copy(path: Path, name: Path, tensors: Iterable[Tensor], target: BinaryIO) -
                     raise FormatError(
                         name, piece.stop - left, found="the end", expected=f"{left:,} bytes"
                     )
-                target.write(buffer[:count])
+                part += target.write(buffer[:count])
                 left -= count
+                if part >= PART:
+                    part = 0
+                    yield
 
 
 def _pieces(tensors: Iterable[Tensor]) -> list[range | Tensor]:

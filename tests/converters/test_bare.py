@@ -190,7 +190,7 @@ def test_a_file_that_shrinks_is_refused(tmp_path: Path) -> None:
         pytest.raises(FormatError, match="found the end, expected 4 bytes"),
         (tmp_path / "out").open("wb") as target,
     ):
-        bare._copy(short, path, [weight], target)
+        list(bare._copied(short, path, [weight], target))
 
 
 def test_it_is_no_artifact(tmp_path: Path) -> None:
