@@ -27,7 +27,7 @@ STATE_FIELDS = frozenset(
         # views, sums, extremes and norms; pointwise layers
         *("_output", "_indices", "_ones", "_bias", "_expand", "_repeat", "_weight", "_buffer"),
         *("maxIdx", "minIdx", "mask", "maskByteTensor", "maxVals", "minVals", "gradMaxVals"),
-        *("norm", "normp", "buffer", "temp", "mininput", "_indices", "loss", "randomSamples"),
+        *("norm", "normp", "buffer", "temp", "mininput", "loss", "randomSamples"),
         # Bottle, MixtureTable, PixelShuffle, weight normalisation, local normalisation
         *("inShape", "outShape", "_gaterView", "_expert", "_expertView", "size2", "_shuffleOut"),
         *("_norm", "_scale", "gradG", "gradV", "localsums", "adjustedsums", "localstds"),
@@ -39,35 +39,6 @@ STATE_FIELDS = frozenset(
 _METHODS = ("updateOutput", "forward")  # an object may override its class's
 # The constructor of nn.Copy gives it such a method, which is the one that its rule restates.
 _OVERRIDES_ITSELF = "nn.Copy"
-# Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the
-# class: gradients, outputs, and the scratch memory of the layers (each named in nn/<class>.lua).
-STATE_FIELDS = frozenset(
-    {
-        # nn.Module and its containers
-        *("output", "gradInput", "gradWeight", "gradBias", "_type", "outputSize", "size"),
-        # convolutions, cudnn's descriptors
-        *("finput", "fgradInput", "_input", "_gradOutput", "columns", "ones", "zeroScalar"),
-        *("iSize", "input_offset", "output_offset", "weight_offset", "bias_offset"),
-        # Linear, BatchNormalization, Dropout, pooling, PReLU, SpatialCrossMapLRN, Reshape
-        *("addBuffer", "save_mean", "save_std", "scaleT", "noise", "indices", "gradWeightBuf"),
-        *("gradWeightBuf2", "scale", "batchsize", "normalized", "buffer2", "centered", "std"),
-        # views, sums, extremes and norms; pointwise layers
-        *("_output", "_indices", "_ones", "_bias", "_expand", "_repeat", "_weight", "_buffer"),
-        *("maxIdx", "minIdx", "mask", "maskByteTensor", "maxVals", "minVals", "gradMaxVals"),
-        *("norm", "normp", "buffer", "temp", "mininput", "_indices", "loss", "randomSamples"),
-        # Bottle, MixtureTable, PixelShuffle, weight normalisation, local normalisation
-        *("inShape", "outShape", "_gaterView", "_expert", "_expertView", "size2", "_shuffleOut"),
-        *("_norm", "_scale", "gradG", "gradV", "localsums", "adjustedsums", "localstds"),
-        *("adjustedstds", "thresholdedstds", "coef", "_coef", "kernel"),
-    }
-)
-
-
-_METHODS = ("updateOutput", "forward")  # an object may override its class's
-# The constructor of nn.Copy gives it such a method, which is the one that its rule restates.
-_OVERRIDES_ITSELF = "nn.Copy"
-# Modules that are not in `modules` (nn/SpatialSubtractiveNormalization.lua and its siblings).
-_INNER = ("meanestimator", "stdestimator", "normalizer")
 
 
 Tree = Handle | list["Tree"]  # what a module takes and gives: a tensor, or a table of them
