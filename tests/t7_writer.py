@@ -32,12 +32,21 @@ class Module:
         self.class_name = class_name
         self.fields = fields
 
+    def __repr__(self) -> str:
+        """Say the class and the fields, as an example that fails is shown."""
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.fields.items())
+        return f"{self.class_name}({fields})"
+
 
 class Sizes:
     """A LongStorage, as nn.View keeps its size."""
 
     def __init__(self, *sizes: int) -> None:
         self.sizes = sizes
+
+    def __repr__(self) -> str:
+        """Say the sizes."""
+        return f"Sizes{self.sizes}"
 
 
 def t7(value: Any) -> bytes:
