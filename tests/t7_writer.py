@@ -38,6 +38,13 @@ class Module:
         return f"{self.class_name}({fields})"
 
 
+class Table:
+    """A Lua table that may be a key of another, as those of a graph's nodes are."""
+
+    def __init__(self, items: Mapping[Any, Any]) -> None:
+        self.items = items
+
+
 class Sizes:
     """A LongStorage, as nn.View keeps its size."""
 
@@ -86,6 +93,9 @@ class _Writer:
             return [struct.pack("<i", 2), _text(value)]
         if isinstance(value, (list, Mapping)):
             return self.table(value)
+        if isinstance(value, Table):
+            self.kept.append(value)
+            return self.table(value.items)
         return self.torch(value)
 
     def table(self, value: Any) -> list[bytes]:

@@ -16,6 +16,7 @@ from converters.t7.tables import joined
     "nn.SpatialLPPooling",
     "nn.Maxout",
     "nn.LayerNormalization",
+    "inn.SpatialSameResponseNormalization",
 )
 def sequential(run: Run, module: Module, x: Tree) -> Tree:
     """One module after the other; some classes only fill themselves with modules (`nn/*.lua`)."""
@@ -24,16 +25,24 @@ def sequential(run: Run, module: Module, x: Tree) -> Tree:
     return x
 
 
-@layer("nn.Decorator", "nn.DontCast", "nn.NaN", "nn.GPU")
+@layer("nn.Decorator", "nn.DontCast", "nn.NaN", "nn.Profile", "nn.GPU", "nn.FireModule")
 def decorator(run: Run, module: Module, x: Tree) -> Tree:
-    """The module inside: types, devices and checks decide no number (`nn/Decorator.lua`)."""
+    """The module inside: types, devices and checks decide no number (`nn/Decorator.lua`).
+
+    Some keep it in a field as well, or parts of it (`nn/Profile.lua`, `dpnn/FireModule.lua`).
+    """
     return run.forward(module.only_child(), x)
 
 
-@layer("nn.Profile")
-def profile(run: Run, module: Module, x: Tree) -> Tree:
-    """The module inside, which is a field as well (`nn/Profile.lua`)."""
-    return run.forward(module.only_child(), x)
+@layer("nn.Inception")
+def inception(run: Run, module: Module, x: Tree) -> Tree:
+    """The module inside, on a batch of one for an image alone (`dpnn/Inception.lua`)."""
+    given = run.image(module, x)
+    if len(given.shape) == 4:
+        return run.forward(module.only_child(), x)
+    batch = viewed(run, module, given, (1, *given.shape), f"{module.name}.batch")
+    output = run.tensor(module, run.forward(module.only_child(), batch))
+    return viewed(run, module, output, output.shape[1:], f"{module.name}.single")
 
 
 @layer("nn.DataParallelTable")
@@ -46,7 +55,9 @@ def data_parallel_table(run: Run, module: Module, x: Tree) -> Tree:
     gpus = module.source.fields.get("gpuAssignments")
     if module.integer("dimension", 1) != 1 and isinstance(gpus, LuaTable) and len(gpus) > 1:
         raise module.unsupported("splits its input along another dimension than the batch")
-    first, *replicas = module.children()
+    if not (children := module.children()):
+        raise module.error("modules", "no module", "one")
+    first, *replicas = children
     run.ledger.claimed.update(id(one) for other in replicas for one in walk(other.source))
     output = run.forward(first, _copied(run, x))
     if isinstance(output, Handle):

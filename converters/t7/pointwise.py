@@ -166,9 +166,7 @@ def dropout(run: Run, module: Module, x: Tree) -> Tree:
     p = _drop_rate(module)
     if module.flag("v2"):
         return _in_place(run, module, x, "Dropout", p=p)
-    return _in_place(
-        run, module, _in_place(run, module, x, "Dropout", p=p), "Scale", factor=1 - p
-    )
+    return _in_place(run, module, _in_place(run, module, x, "Dropout", p=p), "Scale", factor=1 - p)
 
 
 @layer("nn.SpatialDropout")

@@ -201,9 +201,7 @@ def spatial_sub_sampling(run: Run, module: Module, x: Tree) -> Tree:
     return run.fresh(module, value)
 
 
-@layer(
-    "nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN", "inn.SpatialCrossResponseNormalization"
-)
+@layer("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN", "inn.SpatialCrossResponseNormalization")
 def spatial_cross_map_lrn(run: Run, module: Module, x: Tree) -> Tree:
     """Local response normalisation; `alpha` is divided by the window's size, as torch.nn does.
 

@@ -1,5 +1,6 @@
 """Rules of layers that take a table, or make one."""
 
+import math
 from collections.abc import Sequence
 
 from converters.lowering import Value
@@ -41,14 +42,23 @@ def _reduced(run: Run, module: Module, x: Tree, op: str) -> Handle:
     first, *others = run.table(module, x)
     output = run.fresh(module, run.read(first))
     for other in others:
-        _check_alike(module, first, other)
-        run.write(module, output, run.net.add(module.name, op, run.read(output), run.read(other)))
+        operand = _operand(run, module, output, other)
+        run.write(module, output, run.net.add(module.name, op, run.read(output), operand))
     return output
 
 
-def _check_alike(module: Module, first: Handle, other: Handle) -> None:
-    if other.shape != first.shape:
+def _operand(run: Run, module: Module, first: Handle, other: Handle) -> Value:
+    """Return what a tensor holds in the shape of another.
+
+    Torch7 goes by the number of elements, in order (`TH/generic/THTensorMath.c`, `cadd`), which
+    decides what nn.LayerNormalization gives for a batch.
+    """
+    if math.prod(other.shape) != math.prod(first.shape):
         raise module.unsupported(f"combines tensors of shapes {first.shape} and {other.shape}")
+    value = run.read(other)
+    if other.shape == first.shape:
+        return value
+    return run.net.add(f"{module.name}_operand", "Reshape", value, shape=batched(first.shape))
 
 
 @layer("nn.CAddTable")
@@ -62,9 +72,8 @@ def cadd_table(run: Run, module: Module, x: Tree) -> Tree:
         return _reduced(run, module, x, "Add")
     first, *others = run.table(module, x)
     for other in others:
-        _check_alike(module, first, other)
-        total = run.net.add(module.name, "Add", run.read(first), run.read(other))
-        run.write(module, first, total)
+        operand = _operand(run, module, first, other)
+        run.write(module, first, run.net.add(module.name, "Add", run.read(first), operand))
     return run.view(module, first)
 
 
@@ -112,9 +121,8 @@ def cadd_tensor_table(run: Run, module: Module, x: Tree) -> Tree:
     first = run.tensor(module, added)
     sums: list[Tree] = []
     for other in run.table(module, others):
-        _check_alike(module, first, other)
-        total = run.net.add(module.name, "Add", run.read(other), run.read(first))
-        sums.append(run.new(total))
+        operand = _operand(run, module, first, other)
+        sums.append(run.new(run.net.add(module.name, "Add", operand, run.read(first))))
     return sums
 
 

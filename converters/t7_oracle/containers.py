@@ -92,12 +92,20 @@ def map_table(layer: Layer, x: list[Value]) -> Value:
     "nn.NaN",
     "nn.Profile",
     "nn.GPU",
-    "nn.Inception",
     "nn.FireModule",
 )
 def decorator(layer: Layer, x: Value) -> Value:
     """The result of the one module inside (Decorator.lua, NaN.lua, GPU.lua on one device)."""
     return layer.child(0, x)
+
+
+@on_tensor("nn.Inception")
+def inception(layer: Layer, x: Tensor) -> Value:
+    """As a decorator; an image alone becomes a batch of one (`toBatch`, `fromBatch`)."""
+    if layer.ranked(x, 3, 4).rank == 4:
+        return layer.child(0, x)
+    result = layer.tensor(layer.child(0, x.view((1, *x.shape))))
+    return result.view(result.shape[1:])
 
 
 @on_any("nn.DataParallelTable")

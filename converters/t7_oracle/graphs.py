@@ -1,7 +1,8 @@
 """nngraph: modules on the nodes of a graph.
 
-Source: torch/nngraph JustElement.lua, JustTable.lua; gmodule.lua, `runForwardFunction`. The nodes of the forward graph and those of
-the backward one share their `data` tables; `mapindex` says which input of a node another one feeds.
+Source: torch/nngraph JustElement.lua, JustTable.lua; gmodule.lua, `runForwardFunction`. The nodes
+of the forward graph and those of the backward one share their `data` tables; `mapindex` says which
+input of a node another one feeds.
 """
 
 from typing import Any

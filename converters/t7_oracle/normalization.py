@@ -127,7 +127,7 @@ def subtractive_normalization(layer: Layer, x: Tensor) -> Value:
     """Minus the weighted mean around each pixel (SpatialSubtractiveNormalization.lua)."""
     coefficients = _coefficients(layer, x)
     sums = layer.tensor(layer.inner("meanestimator", x)).array
-    return layer.give(x.array - sums / coefficients)
+    return layer.give(x.array - (sums / coefficients).reshape(x.shape))
 
 
 @on_tensor("nn.SpatialDivisiveNormalization")
@@ -135,11 +135,15 @@ def divisive_normalization(layer: Layer, x: Tensor) -> Value:
     """Divided by the weighted deviation around each pixel (SpatialDivisiveNormalization.lua)."""
     deviations = layer.tensor(layer.inner("stdestimator", x)).array
     adjusted = Tensor.of(deviations / _coefficients(layer, x))
-    return layer.give(x.array / layer.tensor(layer.inner("thresholder", adjusted)).array)
+    bounded = layer.tensor(layer.inner("thresholder", adjusted))
+    return layer.give(x.array / bounded.elements(x.shape))
 
 
 def _coefficients(layer: Layer, x: Tensor) -> Array:
-    """Return how much of the kernel lies inside the image, pixel by pixel."""
+    """Return how much of the kernel lies inside the image, pixel by pixel.
+
+    As the estimators give it: plane by 1 by height by width.
+    """
     ones = Tensor.of(np.ones(layer.ranked(x, 3, 4).shape[-3:]))
     return layer.tensor(layer.inner("meanestimator", ones)).array.copy()
 

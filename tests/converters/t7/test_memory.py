@@ -1,4 +1,4 @@
-"""Torch7's memory: random networks of views and in-place layers give what their definitions give."""
+"""Torch7's memory: random networks of views and in-place layers give what they are to."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from models.errors import UnsupportedLayer
+from models.errors import FormatError, UnsupportedLayer
 from models.graph import Array, Shape
 from tests.t7_writer import Module, Sizes
 from tests.torch7 import RELATIVE, definition, outputs
@@ -25,13 +25,15 @@ class Network:
     def __init__(self, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
         self.draw = draw
         self.made: list[tuple[Module, Flow, Flow]] = []
+        self.anywhere: list[Module] = []  # that take a tensor of any shape and leave its shape
 
     def module(self, given: Flow, depth: int) -> tuple[Module, Flow]:
         """Return a module that takes `given`, and what it gives."""
-        again = [one for one in self.made if one[1] == given]
-        if again and self.draw(st.integers(0, 3)) == 0:
-            module, _, gives = self.draw(st.sampled_from(again))
-            return module, gives
+        again = [(module, gives) for module, taken, gives in self.made if taken == given]
+        if isinstance(given, tuple):
+            again += [(module, given) for module in self.anywhere]
+        if again and self.draw(st.integers(0, 2)) == 0:
+            return self.draw(st.sampled_from(again))
         kinds = [*(_ON_TABLE if isinstance(given, list) else _ON_TENSOR)]
         if depth and len(self.made) < MAX_MODULES:
             kinds += [sequential, sequential, concat_table, concat_table]
@@ -39,6 +41,8 @@ class Network:
         made = self.draw(st.sampled_from(kinds))(self, given, depth)
         if made is None:
             return Module("nn.Identity"), given
+        if made[0].class_name in _ANYWHERE:
+            self.anywhere.append(made[0])
         self.made.append((made[0], given, made[1]))
         return made
 
@@ -108,7 +112,8 @@ def reshaped(net: Network, given: Flow, depth: int) -> Made:
     count = int(np.prod(given))
     fronts = [size for size in range(1, count + 1) if count % size == 0]
     front = net.draw(st.sampled_from(fronts))
-    shape = net.draw(st.sampled_from([(count,), (front, count // front), (front, 1, count // front)]))
+    rest = count // front
+    shape = net.draw(st.sampled_from([(count,), (front, rest), (front, 1, rest)]))
     if net.draw(st.booleans()):
         return Module("nn.Reshape", size=Sizes(*shape), batchMode=False), shape
     if shape[0] == 1:  # a batch of one, which View drops
@@ -178,10 +183,12 @@ def plain(name: str) -> Callable[[Network, Flow, int], Made]:
 
 def normalised(net: Network, given: Flow, depth: int) -> Made:
     assert isinstance(given, tuple)
-    if len(given) != 2:  # a single sample gets a batch, for all who hold it: drawn elsewhere
+    if len(given) > 2:
         return None
-    statistics = {"running_mean": np.zeros(given[1]), "running_var": np.full(given[1], 4.0)}
-    return Module("nn.BatchNormalization", eps=0, **statistics), given
+    statistics = {"running_mean": np.zeros(given[-1]), "running_var": np.full(given[-1], 4.0)}
+    # a single sample becomes a batch, for all who hold it: what follows may not fit them then
+    gives = given if len(given) == 2 else (1, *given)
+    return Module("nn.BatchNormalization", eps=0, **statistics), gives
 
 
 def added(net: Network, given: Flow, depth: int) -> Made:
@@ -222,6 +229,14 @@ def flatten_table(net: Network, given: Flow, depth: int) -> Made:
     return Module("nn.FlattenTable"), flat(given)
 
 
+_ANYWHERE = (
+    "nn.ReLU",
+    "nn.MulConstant",
+    "nn.Tanh",
+    "nn.Contiguous",
+    "nn.GradientReversal",
+    "nn.Copy",
+)
 _ON_TENSOR = (
     *(pointwise, pointwise, pointwise, reshaped, reshaped, singleton, transpose, part),
     *(replicate, split_table, split_table, normalised),
@@ -251,7 +266,7 @@ def networks(draw: Callable[[st.SearchStrategy[Any]], Any]) -> tuple[Module, Arr
 def results(run: Callable[[Any, Any], list[Array]], module: Module, x: Array) -> Any:
     try:
         return run(module, [x])
-    except UnsupportedLayer as error:
+    except (UnsupportedLayer, FormatError) as error:
         return error
 
 

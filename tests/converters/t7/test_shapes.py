@@ -88,8 +88,8 @@ def test_a_vector_of_one_behind_a_batch() -> None:
     ("module", "shape", "message"),
     [
         (nn("View", size=[1, 2]), (2, 3), "found size = a table, expected a LongStorage"),
-        (nn("View", size=Sizes(7)), (2, 3), r"found size = \(7,\), expected a shape for 6 elements"),
-        (nn("View", size=Sizes(0)), (2, 3), r"found size = \(0,\), expected a shape for 6 elements"),
+        (nn("View", size=Sizes(7)), (2, 3), r"size = \(7,\), expected a shape for 6 elements"),
+        (nn("View", size=Sizes(0)), (2, 3), r"size = \(0,\), expected a shape for 6 elements"),
         (nn("View", size=Sizes(-1, -1)), (2, 3), "expected one that Reshape takes"),
         (box("Sequential", GAPS, nn("View", size=Sizes(8))), (2, 3, 4), "that is not contiguous"),
         (nn("Reshape", size=Sizes(7)), (2, 3), "expected one that Reshape takes"),
@@ -106,7 +106,7 @@ def test_a_vector_of_one_behind_a_batch() -> None:
         (nn("Select", dimension=1, index=1), (3,), "selects a number of a vector"),
         (nn("Select", dimension=1, index=3), (2, 3), "found index = 3, expected 1 to 2, or neg"),
         (nn("Select", dimension=-3, index=1), (2, 3), "found dimension = -3, expected 1 to 2, or"),
-        (nn("Narrow", dimension=1, index=2, length=2), (2, 3), r"length = \(2, 2\), expected a part"),
+        (nn("Narrow", dimension=1, index=2, length=2), (2, 3), r"= \(2, 2\), expected a part"),
     ],
 )  # fmt: skip
 def test_what_has_no_such_shape_is_refused(module: Module, shape: Shape, message: str) -> None:

@@ -34,6 +34,9 @@ CASES = {
     "add": (nn("CAddTable"), TABLE, TABLE, TABLE),
     "add-one": (after(copies(1), nn("CAddTable", inplace=True)), TABLE),
     "add-inplace": (nn("CAddTable", inplace=True), TABLE, TABLE, TABLE),
+    "add-other-shape": (nn("CAddTable"), TABLE, (3, 2)),
+    "add-other-shape-inplace": (nn("CAddTable", inplace=True), TABLE, (1, 6)),
+    "divide-other-shape": (nn("CDivTable"), TABLE, (1, 3, 2)),
     "subtract": (nn("CSubTable"), TABLE, TABLE, TABLE),
     "multiply": (nn("CMulTable"), TABLE, TABLE, TABLE),
     "divide": (nn("CDivTable"), TABLE, TABLE, TABLE),
@@ -114,7 +117,9 @@ def test_a_table_that_is_filled_anew_changes() -> None:
     start = copies(2)
     check(box("Sequential", start, pair, pair, nn("FlattenTable")), [(2, 3)])
     narrow = nn("NarrowTable", offset=1, length=1)
-    both = box("ConcatTable", narrow, box("Sequential", nn("NarrowTable", offset=2, length=1), narrow))
+    both = box(
+        "ConcatTable", narrow, box("Sequential", nn("NarrowTable", offset=2, length=1), narrow)
+    )
     check(box("Sequential", start, both, nn("FlattenTable")), [(2, 3)])
 
 
@@ -122,7 +127,7 @@ def test_a_table_that_is_filled_anew_changes() -> None:
     ("module", "shapes", "message"),
     [
         (nn("CAddTable"), [TABLE], "nn.CAddTable: its input is not a table of tensors"),
-        (nn("CAddTable"), [TABLE, (3, 2)], r"combines tensors of shapes \(2, 3\) and \(3, 2\)"),
+        (nn("CAddTable"), [TABLE, (4, 3)], r"combines tensors of shapes \(2, 3\) and \(4, 3\)"),
         (nn("CMulTable"), [TABLE, WIDE], r"combines tensors of shapes \(2, 3\) and \(2, 5\)"),
         (after(copies(1), nn("CSubTable")), [TABLE], "takes a table of two, its input is one of 1"),
         (after(ONE_TO_MANY, nn("CAddTable")), [TABLE], "its input is a table of 3, not a tensor"),
