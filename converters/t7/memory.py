@@ -10,23 +10,12 @@ graph that comes out has no in-place operations and computes what Torch7 compute
 import math
 from collections.abc import Callable, Set
 from dataclasses import dataclass
-from typing import Protocol
 
 from converters.lowering import Lowering, Value
 from models.errors import UnsupportedLayer
 from models.graph import Shape
 
 Add = Callable[..., Value]  # Lowering.add: name, op, inputs, attributes
-
-
-class Step(Protocol):
-    """One way to look at a part of a memory, or at all of it in another shape; moves no number."""
-
-    def look(self, add: Add, whole: Value) -> Value:
-        """Return what is seen of `whole`."""
-
-    def write(self, add: Add, whole: Value, part: Value) -> Value:
-        """Return `whole` with `part` in the place that is looked at."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +29,7 @@ class Reshaped:
         """Return the same numbers in the new shape."""
         return add(f"{whole.name}_view", "Reshape", whole, shape=batched(self.shape))
 
-    def write(self, add: Add, whole: Value | None, part: Value) -> Value:
+    def write(self, add: Add, whole: Value, part: Value) -> Value:
         """Return the numbers in the old shape; what was there does not matter."""
         return add(f"{part.name}_view", "Reshape", part, shape=batched(self.whole))
 
@@ -82,12 +71,10 @@ class Replicated:
         """Return the copies."""
         return add(f"{whole.name}_view", "Replicate", whole, dim=self.dim, count=self.count)
 
-    def write(self, add: Add, whole: Value, part: Value) -> Value:
-        """Never: `Run.write` refuses what several places share."""
-        raise AssertionError("a replicated tensor was written to")
 
-
-Steps = tuple[Step, ...]
+# Ways to look at a part of a memory, or at all of it in another shape; no number moves. What was
+# written through one is put in its place; several places that share a number cannot be written to.
+Steps = tuple[Reshaped | Selected | Replicated, ...]
 
 
 class Memory:
@@ -130,6 +117,7 @@ class Memory:
                 self._values[steps] = steps[-1].look(self._net.add, whole)
             else:  # written in another shape: see `write`
                 ((step,), value) = next(iter(self._values.items()))
+                assert isinstance(step, Reshaped)
                 self._values[steps] = step.write(self._net.add, value, value)
         return self._values[steps]
 
@@ -139,6 +127,7 @@ class Memory:
             self._values = {steps: value}  # the other shapes once somebody asks for them
         elif steps:
             front, last = steps[:-1], steps[-1]
+            assert not isinstance(last, Replicated)  # refused by `Run.write`
             self.write(front, last.write(self._net.add, self.read(front), value))
             self._values[steps] = value
         else:

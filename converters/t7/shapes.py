@@ -17,19 +17,17 @@ def viewed(run: Run, module: Module, given: Handle, shape: Shape, at: str) -> Ha
     """
     if not given.contiguous:
         raise module.unsupported("views a tensor that is not contiguous, as Torch7 refuses to")
-    value = run.read(given)
     if len(shape) == 2 and len(given.shape) > 1 and shape[0] == given.shape[0]:
         rest = math.prod(given.shape[1:])
         if shape[1] in (-1, rest):
             flat = given.reshaped((shape[0], rest))
             return _seen(run, given, flat, at, "Flatten", {"start_dim": 1, "end_dim": -1})
+    held, told = math.prod(given.shape), math.prod(n for n in shape if n != -1)
+    full = tuple(held // max(told, 1) if n == -1 else n for n in shape)
+    if min(full) < 1 or math.prod(full) != held:
+        raise module.unsupported(f"views a tensor of shape {given.shape} as {shape}")
     size = list(shape) if -1 in shape[1:] else batched(shape)
-    held, told = math.prod(given.shape), math.prod(n for n in shape if n >= 0)
-    if told and held % told == 0 and (-1 in shape or held == told):
-        full = tuple(held // told if n == -1 else n for n in shape)
-        return _seen(run, given, given.reshaped(full), at, "Reshape", {"shape": size})
-    run.net.add(at, "Reshape", value, shape=list(shape))  # says what does not fit
-    raise AssertionError("torch took a shape of other elements")
+    return _seen(run, given, given.reshaped(full), at, "Reshape", {"shape": size})
 
 
 def _seen(run: Run, given: Handle, view: Handle, at: str, op: str, attrs: dict[str, Any]) -> Handle:

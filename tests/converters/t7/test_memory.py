@@ -15,8 +15,8 @@ from tests.torch7 import RELATIVE, definition, outputs
 
 # What flows between modules, as far as drawing the next one needs it: a shape, or a table.
 Flow: TypeAlias = "Shape | list[Flow]"
-EXAMPLES = int(os.environ.get("RELUME_MEMORY_EXAMPLES", "150"))
-MAX_MODULES = 14
+EXAMPLES = int(os.environ.get("RELUME_MEMORY_EXAMPLES", "300"))
+MAX_MODULES = 24
 
 
 class Network:
@@ -34,17 +34,22 @@ class Network:
             again += [(module, given) for module in self.anywhere]
         if again and self.draw(st.integers(0, 2)) == 0:
             return self.draw(st.sampled_from(again))
-        kinds = [*(_ON_TABLE if isinstance(given, list) else _ON_TENSOR)]
-        if depth and len(self.made) < MAX_MODULES:
-            kinds += [sequential, sequential, concat_table, concat_table]
-            kinds += [parallel_table, map_table] if isinstance(given, list) else [parallel]
-        made = self.draw(st.sampled_from(kinds))(self, given, depth)
+        made = self.draw(st.sampled_from(self._kinds(given, depth)))(self, given, depth)
         if made is None:
             return Module("nn.Identity"), given
         if made[0].class_name in _ANYWHERE:
             self.anywhere.append(made[0])
         self.made.append((made[0], given, made[1]))
         return made
+
+    def _kinds(self, given: Flow, depth: int) -> "list[Callable[[Network, Flow, int], Made]]":
+        kinds = [*(_ON_TABLE if isinstance(given, list) else _ON_TENSOR)]
+        if not depth or len(self.made) >= MAX_MODULES:
+            return kinds
+        kinds += [sequential, sequential, concat_table, concat_table]
+        if isinstance(given, list):
+            return kinds + [parallel_table, map_table]
+        return kinds + [branch, copied, again] * 4
 
 
 Made: TypeAlias = "tuple[Module, Flow] | None"
@@ -56,6 +61,36 @@ def sequential(net: Network, given: Flow, depth: int) -> Made:
         module, gives = net.module(gives, depth - 1)
         modules.append(module)
     return Module("nn.Sequential", modules=modules), gives
+
+
+def branch(net: Network, given: Flow, depth: int) -> Made:
+    """Look at a part or in another way, perhaps in two steps, and change what is seen."""
+    modules, gives = [], given
+    for _ in range(net.draw(st.integers(0, 2))):
+        if made := net.draw(st.sampled_from(_VIEWS))(net, gives, 0):
+            modules.append(made[0])
+            gives = made[1]
+    changed = net.draw(st.sampled_from(_IN_PLACE))
+    return Module("nn.Sequential", modules=[*modules, changed]), gives
+
+
+def copied(net: Network, given: Flow, depth: int) -> Made:
+    """Look at what a layer gave that others have as well: its next call changes that."""
+    modules, gives = [net.draw(st.sampled_from(_COPYING))], given
+    if made := net.draw(st.sampled_from(_VIEWS))(net, gives, 0):
+        modules.append(made[0])
+        gives = made[1]
+    return Module("nn.Sequential", modules=modules), gives
+
+
+def again(net: Network, given: Flow, depth: int) -> Made:
+    """Run what ran before on other numbers."""
+    known = [(module, gives) for module, taken, gives in net.made if taken == given]
+    if not known:
+        return None
+    module, gives = net.draw(st.sampled_from(known[:-4:-1]))
+    other = Module("nn.MulConstant", constant_scalar=-3)
+    return Module("nn.Sequential", modules=[other, module]), gives
 
 
 def concat_table(net: Network, given: Flow, depth: int) -> Made:
@@ -90,21 +125,43 @@ def parallel(net: Network, given: Flow, depth: int) -> Made:
     return Module("nn.Parallel", modules=modules, inputDimension=1, outputDimension=1), joined
 
 
+# One object each, so that networks share them as well.
+_IN_PLACE = (
+    Module("nn.ReLU", inplace=True, threshold=0, val=0),
+    Module("nn.Threshold", inplace=True, threshold=0.25, val=-1),
+    Module("nn.MulConstant", inplace=True, constant_scalar=2),
+    Module("nn.MulConstant", inplace=True, constant_scalar=-1),
+    Module("nn.AddConstant", inplace=True, constant_scalar=0.5),
+    Module("nn.Dropout", inplace=True, p=0.5),
+)
+_COPYING = (
+    Module("nn.MulConstant", constant_scalar=3),
+    Module("nn.Contiguous"),
+    Module("nn.Copy"),
+)
+
+
 def pointwise(net: Network, given: Flow, depth: int) -> Made:
-    inplace = net.draw(st.booleans())
-    factor = net.draw(st.sampled_from([2, -1, 0.5]))
-    return net.draw(
-        st.sampled_from(
-            [
-                Module("nn.ReLU", inplace=inplace, threshold=0, val=0),
-                Module("nn.Threshold", inplace=inplace, threshold=0.25, val=-1),
-                Module("nn.MulConstant", inplace=inplace, constant_scalar=factor),
-                Module("nn.AddConstant", inplace=inplace, constant_scalar=factor),
-                Module("nn.Dropout", inplace=inplace, v2=net.draw(st.booleans()), p=0.5),
-                Module("nn.Tanh"),
-            ]
-        )
-    ), given
+    """Return a layer of its own, in place or not."""
+    kind = net.draw(st.sampled_from(_IN_PLACE))
+    return Module(kind.class_name, **{**kind.fields, "inplace": net.draw(st.booleans())}), given
+
+
+def in_place(net: Network, given: Flow, depth: int) -> Made:
+    """Return a layer that others may have had as well."""
+    return net.draw(st.sampled_from(_IN_PLACE)), given
+
+
+def entry(net: Network, given: Flow, depth: int) -> Made:
+    """Return a view of one entry of a dimension, which may have gaps."""
+    assert isinstance(given, tuple)
+    if len(given) < 2:
+        return None
+    dim = net.draw(st.integers(0, len(given) - 1))
+    index = net.draw(st.integers(0, given[dim] - 1))
+    split = Module("nn.SplitTable", dimension=dim + 1)
+    modules = [split, Module("nn.SelectTable", index=index + 1)]
+    return Module("nn.Sequential", modules=modules), (*given[:dim], *given[dim + 1 :])
 
 
 def reshaped(net: Network, given: Flow, depth: int) -> Made:
@@ -229,23 +286,13 @@ def flatten_table(net: Network, given: Flow, depth: int) -> Made:
     return Module("nn.FlattenTable"), flat(given)
 
 
-_ANYWHERE = (
-    "nn.ReLU",
-    "nn.MulConstant",
-    "nn.Tanh",
-    "nn.Contiguous",
-    "nn.GradientReversal",
-    "nn.Copy",
-)
+_ANYWHERE = ("nn.ReLU", "nn.MulConstant", "nn.Tanh", "nn.Contiguous", "nn.Copy")
+_VIEWS = (reshaped, entry, singleton, replicate, plain("nn.GradientReversal"))
 _ON_TENSOR = (
-    *(pointwise, pointwise, pointwise, reshaped, reshaped, singleton, transpose, part),
-    *(replicate, split_table, split_table, normalised),
-    *(plain("nn.Identity"), plain("nn.Contiguous"), plain("nn.GradientReversal"), plain("nn.Copy")),
+    *(pointwise, in_place, in_place, in_place, *_VIEWS, transpose, part, split_table, normalised),
+    *(plain(name) for name in ("nn.Identity", "nn.Contiguous", "nn.Contiguous", "nn.Copy")),
 )
-_ON_TABLE = (
-    *(added, added, join_table, select_table, narrow_table, flatten_table),
-    plain("nn.Identity"),
-)
+_ON_TABLE = (added, added, join_table, select_table, narrow_table, flatten_table)
 
 
 @st.composite
@@ -255,9 +302,15 @@ def networks(draw: Callable[[st.SearchStrategy[Any]], Any]) -> tuple[Module, Arr
     net = Network(draw)
     modules: list[Module] = []
     flow: Flow = shape
-    for _ in range(draw(st.integers(1, 4))):
-        module, flow = net.module(flow, 3)
-        modules.append(module)
+    for _ in range(draw(st.integers(1, 3))):
+        made = [net.module(flow, 2) for _ in range(draw(st.integers(1, 4)))]
+        # beside what was there before, so that it shows when it is changed
+        kept = [*made, (Module("nn.Identity"), flow)]
+        modules.append(Module("nn.ConcatTable", modules=[one for one, _ in kept]))
+        flow = [gives for _, gives in kept]
+        if draw(st.booleans()):
+            module, flow = net.module(flow, 2)
+            modules.append(module)
     # different numbers of both signs: what is in another place shows
     numbers = np.arange(1, np.prod(shape) + 1) / 4 * (-1.0) ** np.arange(np.prod(shape))
     return Module("nn.Sequential", modules=modules), numbers.reshape(shape)
