@@ -1,73 +1,117 @@
 """The command lines of the converters: arguments in, results printed, exit status out."""
 
 import argparse
-import json
 import math
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from converters.pipeline import Options, Outcome, convert, export
+from converters import printing
+from converters.bare import write_tensors
+from converters.packing import base_name, unpacked
 from converters.t7 import T7Source
 from converters.t7.checkpoints import locate
 from models.errors import SpecError
+from models.files import refuse_existing
 from models.graph import MAX_ELEMENTS, Shape
 from models.presets import PRESETS
-from models.terminal import reports_errors
+from models.terminal import reports_errors, step
+
+KINDS = ("pt", "onnx", "safetensors")
+TORCH7 = ".t7 file, also packed as .xz or .gz; or a training script's folder or latest.t7"
 
 
 @reports_errors
 def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     """Convert a Torch7 checkpoint."""
     parser = _parser("Convert a Torch7 .t7 checkpoint to PyTorch (.pt) and ONNX, and verify both.")
-    parser.add_argument(
-        "source",
-        type=Path,
-        metavar="SOURCE",
-        help=".t7 file, also packed as .xz or .gz; or a training script's folder or latest.t7",
-    )
-    parser.add_argument(
-        "--input",
-        metavar="PRESET",
-        help=f"how images enter the network, where neither the file nor its structure tells: "
-        f"{', '.join(PRESETS)}, or a .json file; none for a network that takes no image",
-    )
-    parser.add_argument(
-        "--labels", type=Path, metavar="FILE", help="class names, one a line in index order"
-    )
-    parser.add_argument(
-        "--input-shape",
-        type=_shapes,
-        default=(),
-        metavar="N,C,H,W[;...]",
-        help="with --input none: the exact shape of each input, depth first where tables nest",
-    )
-    parser.add_argument("--no-onnx", action="store_true", help="write the .pt only")
-    parser.add_argument("--safetensors", action="store_true", help="write a .safetensors as well")
+    _add_results(parser)
+    _add_source(parser, TORCH7)
+    _add_kinds(parser)
     parser.add_argument(
         "--optimizer",
         action="store_true",
         help="write the optimizer's state as well, from the optimState beside the model",
     )
+    parser.add_argument(
+        "--verify",
+        choices=("standard", "full", "none"),
+        default="standard",
+        help="full: run the original's definitions beside the network, layer by layer; "
+        "none: with --only safetensors, write the file's tensors under its own names",
+    )
     given = parser.parse_args(argv)
     found = locate(given.source)
+    if given.verify == "none":
+        return _write_bare(given, found.model)
     if given.optimizer and found.optimizer is None:
         raise SpecError(f"--optimizer: {found.model} has no optimState beside it")
-    options = Options(
+    from converters import pipeline  # torch takes a second to load
+
+    options = pipeline.Options(
         out=given.out,
         name=given.name,
+        kinds=_kinds(given),
         optimizer=found.optimizer if given.optimizer else None,
         epoch=found.epoch,
         input=given.input,
         shapes=given.input_shape,
         labels=given.labels,
-        onnx=not given.no_onnx,
-        safetensors=given.safetensors,
+        compare=given.verify == "full",
         force=given.force,
     )
-    _print(convert(found.model, T7Source, options), as_json=given.json)
+    printing.print_outcome(pipeline.convert(found.model, T7Source, options), as_json=given.json)
+    return 0
+
+
+def _write_bare(given: argparse.Namespace, source: Path) -> int:
+    """Write a file's tensors without making a network of them."""
+    others = ("input", "input_shape", "labels", "optimizer", "no_onnx", "safetensors")
+    if given.only != "safetensors" or any(getattr(given, name) for name in others):
+        raise SpecError(
+            "--verify none: no artifact is written unverified; with --only safetensors, and no "
+            "other flag about the network, it writes the file's tensors alone"
+        )
+    source = source.resolve()
+    folder = (given.out or source.parent).resolve()
+    target = folder / f"{given.name or base_name(source)}.safetensors"
+    refuse_existing([target], force=given.force)
+    folder.mkdir(parents=True, exist_ok=True)
+    with step("writing"), unpacked(source) as plain:
+        bare = write_tensors(plain, source, target)
+    printing.print_bare(source, target, bare, as_json=given.json)
+    return 0
+
+
+@reports_errors
+def pth_to_pt(argv: Sequence[str] | None = None) -> int:
+    """Convert a PyTorch checkpoint."""
+    parser = _parser("Convert a PyTorch checkpoint to an artifact (.pt) and ONNX, and verify both.")
+    _add_results(parser)
+    _add_source(parser, ".pth, .pth.tar or .safetensors file, also packed as .xz or .gz")
+    _add_kinds(parser)
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="what the network is, where the tensors' names do not tell; docs/models.md lists them",
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="take the raw weights where there are averaged ones too"
+    )
+    given = parser.parse_args(argv)
+    from converters import pipeline, pth  # torch takes a second to load
+
+    options = pipeline.Options(
+        out=given.out,
+        name=given.name,
+        kinds=_kinds(given),
+        input=given.input,
+        shapes=given.input_shape,
+        labels=given.labels,
+        force=given.force,
+    )
+    opener = partial(pth.PthSource, asked=given.architecture, raw=given.raw)
+    printing.print_outcome(pipeline.convert(given.source, opener, options), as_json=given.json)
     return 0
 
 
@@ -77,24 +121,83 @@ def pt_to_onnx(argv: Sequence[str] | None = None) -> int:
     parser = _parser(
         "Write the ONNX form of a .pt or .safetensors that relume wrote, and verify it."
     )
+    _add_results(parser)
     parser.add_argument("source", type=Path, metavar="SOURCE", help=".pt or .safetensors of relume")
     given = parser.parse_args(argv)
-    options = Options(out=given.out, name=given.name, force=given.force)
-    _print(export(given.source, options), as_json=given.json)
+    from converters import pipeline  # torch takes a second to load
+
+    options = pipeline.Options(
+        out=given.out, name=given.name, kinds=frozenset({"onnx"}), force=given.force
+    )
+    printing.print_outcome(pipeline.export(given.source, options), as_json=given.json)
+    return 0
+
+
+@reports_errors
+def verify(argv: Sequence[str] | None = None) -> int:
+    """Hold a checkpoint's converted network against the original's definitions."""
+    parser = _parser(
+        "Run a checkpoint by a restatement of its framework's definitions, in float64, and its "
+        "converted network beside it; say where they differ first, if they do."
+    )
+    _add_source(parser, TORCH7)
+    given = parser.parse_args(argv)
+    found = locate(given.source)
+    from converters import pipeline  # torch takes a second to load
+
+    compared = pipeline.verify_source(found.model, T7Source, given.input, given.input_shape)
+    printing.print_compared(compared, as_json=given.json)
     return 0
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="folder of the results (default: SOURCE's)"
     )
     parser.add_argument(
         "--name", type=_name, metavar="NAME", help="name of the results (default: SOURCE's)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--force", action="store_true", help="overwrite results that are there")
-    return parser
+
+
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="class names, one a line in index order"
+    )
+    parser.add_argument("--no-onnx", action="store_true", help="write the .pt only")
+    parser.add_argument("--safetensors", action="store_true", help="write a .safetensors as well")
+    parser.add_argument("--only", choices=KINDS, help="write this one and nothing else")
+
+
+def _kinds(given: argparse.Namespace) -> frozenset[str]:
+    """Return which artifacts are wanted."""
+    if given.only:
+        return frozenset({given.only})
+    also = (("onnx", not given.no_onnx), ("safetensors", given.safetensors))
+    return frozenset({"pt", *(kind for kind, on in also if on)})
+
+
+def _add_source(parser: argparse.ArgumentParser, files: str) -> None:
+    parser.add_argument("source", type=Path, metavar="SOURCE", help=files)
+    parser.add_argument(
+        "--input",
+        metavar="PRESET",
+        help=f"how images enter the network, where neither the file nor its structure tells: "
+        f"{', '.join(PRESETS)}, or a .json file; none for a network that takes no image",
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=_shapes,
+        default=(),
+        metavar="N,C,H,W[;...]",
+        help="with --input none: the exact shape of each input, depth first where tables nest",
+    )
 
 
 def _name(text: str) -> str:
@@ -114,97 +217,3 @@ def _shapes(text: str) -> tuple[Shape, ...]:
                 f"{text!r}: sizes are 1 or more, {MAX_ELEMENTS:,} numbers at most"
             )
     return shapes
-
-
-def _print(outcome: Outcome, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(_summary(outcome)))
-    else:
-        sys.stderr.flush()
-        print("\n".join(_lines(outcome)))
-
-
-def _summary(outcome: Outcome) -> dict[str, Any]:
-    spec, network, report = outcome.checkpoint
-    written = {key: str(path) if path else None for key, path in outcome.targets._asdict().items()}
-    return {
-        "source": str(outcome.source),
-        "sha256": spec.origin.sha256,
-        "format": spec.origin.format,
-        "name": spec.name,
-        "layers": dict(outcome.classes),
-        "architecture": spec.architecture,
-        "parameters": network.parameters,
-        "input": asdict(spec.input) if spec.input else None,
-        "decided_by": spec.origin.decided_by,
-        "output": spec.output,
-        "classes": len(spec.labels),
-        **written,
-        "no_onnx": outcome.no_onnx,
-        "verify": {
-            "max_abs": report.max_abs,
-            "noise": report.noise,
-            "top5_equal": report.top5_equal,
-            **asdict(report),
-        },
-    }
-
-
-_BECAUSE = {
-    "flag": "because --input says so; nothing in the file confirms it",
-    "sha256": "because this very file is known",
-    "fingerprint": "because the network's structure is that architecture's",
-}
-
-
-def _lines(outcome: Outcome) -> list[str]:
-    spec, network, report = outcome.checkpoint
-    kinds = ", ".join(f"{name} {count:,}" for name, count in outcome.classes.most_common())
-    lines = [
-        f"{outcome.source.name}: {spec.origin.format}, sha256 {spec.origin.sha256}",
-        *([f"  layers      {kinds}"] if kinds else []),
-        f"  parameters  {network.parameters:,}",
-        f"  network     {_architecture(outcome)}",
-        f"  input       {_input(outcome)}",
-        f"  output      {_output(outcome)}",
-    ]
-    for one in report.measured:
-        fed = " and ".join("x".join(map(str, shape)) for shape in one.inputs)
-        onnx = "" if one.max_abs is None else f"onnxruntime {one.max_abs:.2e}, "
-        ranks = {None: "", True: ", same top 5", False: ", top 5 swapped within rounding"}
-        lines.append(
-            f"  parity      {fed}: {onnx}own float32 {one.noise:.2e} from float64 "
-            f"(bound {one.bound:.2e}){ranks[one.top5_equal]}"
-        )
-    if outcome.no_onnx is not None:
-        lines.append(f"  no .onnx    {outcome.no_onnx}")
-    lines += [f"  wrote       {path} ({_size(path)})" for path in outcome.targets if path]
-    return lines
-
-
-def _size(path: Path) -> str:
-    size = path.stat().st_size
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
-
-
-def _architecture(outcome: Outcome) -> str:
-    spec = outcome.checkpoint.spec
-    if spec.architecture is None:
-        return "not one of the known architectures; converted as its file wires it"
-    return f"{spec.architecture}: {outcome.title}, recognised by structure"
-
-
-def _input(outcome: Outcome) -> str:
-    spec = outcome.checkpoint.spec
-    if spec.input is None:
-        shapes = [given.shape for given in outcome.checkpoint.network.graph.inputs]
-        return f"no image: {' and '.join('x'.join(map(str, shape)) for shape in shapes)}"
-    return f"{spec.input}\n              {_BECAUSE[spec.origin.decided_by]} ({spec.input.source})"
-
-
-def _output(outcome: Outcome) -> str:
-    spec = outcome.checkpoint.spec
-    if not spec.labels:
-        return spec.output
-    first, last = spec.labels[0].name, spec.labels[-1].name
-    return f"{len(spec.labels):,} {spec.output}: {first!r} to {last!r}"

@@ -1,6 +1,7 @@
 """The flow: a file goes in, one value travels forward, verified artifacts come out."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,10 @@ import onnx
 import torch
 from torch import fx
 
+from converters.comparison import Comparison, compare
 from converters.convention import classes, resolve
 from converters.formats import Opener, Source
+from converters.lowering import Lowered
 from converters.packing import base_name, sha256, unpacked
 from models import checkpoint as checkpoints
 from models import ops
@@ -40,10 +43,10 @@ class Options:
         input: Preset name, `none` for a network that takes no image, None to find it out.
         shapes: Exact shape of each input, with `input="none"` only.
         labels: Label file.
-        onnx: Write the ONNX file.
+        kinds: Which artifacts to write: `pt`, `onnx`, `safetensors`.
         optimizer: State of the optimizer that trained the network, to be written beside it.
         epoch: How many epochs it was trained for, where known.
-        safetensors: Write the `.safetensors` file as well.
+        compare: Hold every layer against the original's definition as well.
         force: Overwrite.
     """
 
@@ -52,10 +55,10 @@ class Options:
     input: str | None = None
     shapes: tuple[Shape, ...] = ()
     labels: Path | None = None
-    onnx: bool = True
+    kinds: frozenset[str] = frozenset({"pt", "onnx"})
     optimizer: Path | None = None
     epoch: int | None = None
-    safetensors: bool = False
+    compare: bool = False
     force: bool = False
 
 
@@ -77,6 +80,19 @@ class Outcome(NamedTuple):
     checkpoint: Checkpoint
     targets: Targets
     no_onnx: str | None = None  # why there is no ONNX file though one was wanted
+    comparison: Comparison | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Compared(NamedTuple):
+    """What the comparison of a checkpoint with its original's definitions found."""
+
+    source: Path
+    sha256: str
+    format: str
+    classes: Counter[str]
+    shapes: tuple[Shape, ...]
+    comparison: Comparison
 
 
 def convert(path: Path, opener: Opener, options: Options) -> Outcome:
@@ -93,7 +109,9 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
         source = opener(plain, path)
         source.check(ops.infer)
     with step("translating layers"):
-        lowered, given, decided, known = resolve(source, digest, options.input, options.shapes)
+        resolved = resolve(source, digest, options.input, options.shapes)
+    lowered, given, decided, known, wired = resolved
+    comparison = _compared(source, wired) if options.compare else None
     spec = ModelSpec(
         name=options.name or base_name(path),
         input=given,
@@ -105,6 +123,8 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
     network = lowered.network
     module = build(network)
     proto, refused = _exported(module, network.graph, targets)
+    if refused is not None and targets.pt is targets.safetensors is None:
+        raise ExportError(f"{path}: {refused}")
     if refused is not None and targets.onnx is not None:
         targets.onnx.unlink(missing_ok=True)  # with --force: it would be another network's
         targets = targets._replace(onnx=None)
@@ -112,8 +132,49 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
     optimizer = _optimizer(source, options, checkpoint) if options.optimizer else None
     _write(checkpoint, proto, targets, optimizer)
     return Outcome(
-        path, source.classes, known.title if known else None, checkpoint, targets, refused
+        path,
+        source.classes,
+        known.title if known else None,
+        checkpoint,
+        targets,
+        refused,
+        comparison,
+        source.notes,
     )
+
+
+def verify_source(
+    path: Path, opener: Opener, asked: str | None, shapes: Sequence[Shape]
+) -> Compared:
+    """Hold the network that a checkpoint converts to against the original's definitions.
+
+    Args:
+        path: The checkpoint.
+        opener: Opens its format.
+        asked: A preset's name, `none`, or None to find out, as for `convert`.
+        shapes: Exact shape of each input, with `none` only.
+
+    Raises:
+        ParityError: A layer gives something else than its definition; the first is named.
+        LegacyModelError: Whatever stands against an exact conversion.
+    """
+    path = path.resolve()
+    if not path.exists():
+        raise SpecError(f"{path}: no such file")
+    with step("reading"), unpacked(path) as plain:
+        digest = sha256(plain)
+        source = opener(plain, path)
+        source.check(ops.infer)
+    with step("translating layers"):
+        wired = resolve(source, digest, asked, shapes).wired
+    given = tuple(one.shape for one in wired.network.graph.inputs)
+    found = _compared(source, wired)
+    return Compared(path, digest, source.format, source.classes, given, found)
+
+
+def _compared(source: Source, wired: Lowered) -> Comparison:
+    with step("running the original's definitions"):
+        return compare(source, wired)
 
 
 def export(path: Path, options: Options) -> Outcome:
@@ -162,9 +223,9 @@ def _targets(path: Path, options: Options) -> Targets:
     folder = (options.out or path.parent).resolve()
     stem = folder / (options.name or base_name(path))
     return Targets(
-        Path(f"{stem}.pt"),
-        Path(f"{stem}.onnx") if options.onnx else None,
-        Path(f"{stem}.safetensors") if options.safetensors else None,
+        Path(f"{stem}.pt") if "pt" in options.kinds else None,
+        Path(f"{stem}.onnx") if "onnx" in options.kinds else None,
+        Path(f"{stem}.safetensors") if "safetensors" in options.kinds else None,
         Path(f"{stem}.optimizer.pt") if options.optimizer else None,
     )
 

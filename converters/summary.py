@@ -3,64 +3,79 @@
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from converters.packing import unpacked
-from converters.t7 import T7Source
+from converters.t7.checkpoints import Located, locate
+from converters.t7.inspection import described
+from converters.t7.objects import LuaTable
+from models.errors import FormatError
 from models.terminal import reports_errors
 
 
 @reports_errors
 def inspect(argv: Sequence[str] | None = None) -> int:
-    """Print format, layers, parameters and top-level structure of a checkpoint."""
+    """Print what a checkpoint holds."""
     parser = argparse.ArgumentParser(
-        description="Say what is in a .t7 checkpoint, without converting it."
+        description="Say what is in a .t7 file, whatever it is, without converting it."
     )
     parser.add_argument(
-        "source", type=Path, metavar="SOURCE", help=".t7 file, also packed as .xz or .gz"
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help=".t7 file, also packed as .xz or .gz; or a training script's folder or latest.t7",
+    )
+    parser.add_argument(
+        "--depth",
+        type=_depth,
+        default=2,
+        metavar="N",
+        help="levels of the tree to print (default 2); --json has them all",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
     found = summary(given.source)
-    print(json.dumps(found) if given.json else "\n".join(_lines(found)))
+    if given.json:
+        print(json.dumps(found, allow_nan=False))
+    else:
+        # Imported for people alone: rich takes as long as reading a hundred megabytes.
+        from converters.tree import printed
+
+        print(printed(found, given.depth), end="")
     return 0
 
 
+def _depth(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
 def summary(path: Path) -> dict[str, Any]:
-    """Return what a `.t7` holds; numbers of its tensors stay on the disk.
+    """Return what a `.t7` holds, as JSON can say it; numbers of its tensors stay on the disk.
+
+    A folder, or a `latest.t7`, stands for the model that it points to, if that is beside it.
 
     Raises:
-        FormatError: The file is no `.t7`, is damaged, or holds no module.
+        SpecError: The folder has neither `latest.t7` nor one model alone.
+        FormatError: The file is no `.t7`, or is damaged.
     """
-    with unpacked(path) as plain:
-        size = plain.stat().st_size
-        source = T7Source(plain, path)
-    learned, statistics, state = source.tensors()
+    located = locate(path) if path.is_dir() else Located(path)
+    found, root = _described(located.model)
+    if isinstance(root, LuaTable) and "modelFile" in root:
+        with suppress(FormatError):  # the model is elsewhere: the file speaks for itself
+            located = locate(located.model)
+            found, _ = _described(located.model)
     return {
-        "source": str(path.resolve()),
-        "format": source.format,
-        "bytes": size,
-        "layers": dict(source.classes.most_common()),
-        "without_rule": source.without_rule(),
-        "parameters": sum(tensor.size for tensor in learned),
-        "parameter_tensors": len(learned),
-        "parameter_types": sorted({tensor.class_name for tensor in learned}),
-        "statistics": sum(tensor.size for tensor in statistics),
-        "state_tensors": state,
+        "source": str(located.model.resolve()),
+        "epoch": located.epoch,
+        "optimizer": str(located.optimizer.resolve()) if located.optimizer else None,
+        **found,
     }
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    layers = ", ".join(f"{name} {count:,}" for name, count in found["layers"].items())
-    lines = [
-        f"{Path(found['source']).name}: {found['format']}, {found['bytes']:,} bytes",
-        f"  layers      {layers}",
-        f"  parameters  {found['parameters']:,} in {found['parameter_tensors']:,} tensors"
-        f" ({', '.join(found['parameter_types'])})",
-        f"  statistics  {found['statistics']:,} numbers of batch normalisation",
-        f"  left out    {found['state_tensors']:,} tensors of gradients, outputs, scratch memory",
-    ]
-    if found["without_rule"]:
-        lines.append(f"  no rule     {', '.join(found['without_rule'])}")
-    return lines
+def _described(path: Path) -> tuple[dict[str, Any], Any]:
+    with unpacked(path) as plain:
+        return described(plain, path)

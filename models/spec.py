@@ -9,7 +9,11 @@ from models.errors import ArtifactError
 
 SCHEMA = 1  # raised when a reader of the old number would misread the new text
 
-Resample = Literal["torch7-bicubic", "torch7-bilinear", "pillow-bilinear", "pillow-bicubic"]
+Resample = Literal[
+    "torch7-bicubic", "torch7-bilinear", "opencv-bilinear", "pillow-bilinear", "pillow-bicubic"
+]
+CropOrigin = Literal["ceil", "floor", "half-even"]
+DecidedBy = Literal["flag", "sha256", "names", "fingerprint"]
 Output = Literal["logits", "log_probabilities", "probabilities"]
 
 T = TypeVar("T")
@@ -24,7 +28,8 @@ class InputSpec:
         resize_mode: `shorter` keeps the aspect ratio, `exact` squashes to a square.
         resample: The resize by what it is; see `models/preprocess.py`.
         crop: Centre crop, `(height, width)`.
-        crop_origin: Where an odd margin goes: the crop begins at ceil or floor of half of it.
+        crop_origin: Where an odd margin goes: the crop begins at half of it, rounded up, down or to
+            the even neighbour.
         order: Channel order the network was trained on.
         scale: Factor applied to the 0..255 pixel before mean and std.
         mean: Subtracted after scaling, in `order`.
@@ -36,7 +41,7 @@ class InputSpec:
     resize_mode: Literal["shorter", "exact"]
     resample: Resample
     crop: tuple[int, int]
-    crop_origin: Literal["ceil", "floor"]
+    crop_origin: CropOrigin
     order: Literal["RGB", "BGR"]
     scale: float
     mean: tuple[float, float, float]
@@ -71,13 +76,14 @@ class Origin:
         format: What was read, such as `torch7-binary`.
         file: The source's file name, without its folder.
         sha256: Of the checkpoint's own bytes (unpacked, where it came as .xz or .gz).
-        decided_by: What chose the input convention: the flag, a known file, or a known structure.
+        decided_by: What chose the input convention: the flag, a known file, the tensors' names, or
+            a known structure.
     """
 
     format: str
     file: str
     sha256: str
-    decided_by: Literal["flag", "sha256", "fingerprint"]
+    decided_by: DecidedBy
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ def checked_input(fields: dict[str, Any]) -> InputSpec:
         raise ValueError("mean and std need three numbers each, no std of 0")
     _one_of(fields["resample"], Resample)
     _one_of(fields["resize_mode"], Literal["shorter", "exact"])
-    _one_of(fields["crop_origin"], Literal["ceil", "floor"])
+    _one_of(fields["crop_origin"], CropOrigin)
     _one_of(fields["order"], Literal["RGB", "BGR"])
     _positive(fields["resize"])
     _typed(fields["source"], str)
@@ -165,7 +171,7 @@ def checked_input(fields: dict[str, Any]) -> InputSpec:
 def _checked_origin(fields: dict[str, Any]) -> Origin:
     texts: dict[str, Any] = {key: _typed(value, str) for key, value in fields.items()}
     origin = Origin(**texts)
-    _one_of(origin.decided_by, Literal["flag", "sha256", "fingerprint"])
+    _one_of(origin.decided_by, DecidedBy)
     return origin
 
 

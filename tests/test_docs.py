@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from converters import cli
+from docs import layers
 from models import errors
 from models.presets import PRESETS
 from relume.__main__ import COMMANDS
@@ -21,7 +22,7 @@ TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 def flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
     """Return every long flag of the converters."""
     found: set[str] = set()
-    for main in (cli.t7_to_pt, cli.pt_to_onnx):
+    for main in (cli.t7_to_pt, cli.pth_to_pt, cli.pt_to_onnx, cli.verify):
         with pytest.raises(SystemExit, match="0"):
             main(["--help"])
         found |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
@@ -52,6 +53,11 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
 def test_files_named_in_the_docs_exist(path: str) -> None:
     """A file that a document names is where it says."""
     assert (ROOT / path).exists()
+
+
+def test_the_table_of_layers_is_current() -> None:
+    """docs/layers.md is what `python -m docs.layers` writes."""
+    assert layers.TARGET.read_text(encoding="utf-8") == layers.page()
 
 
 def test_the_error_tree_is_whole() -> None:

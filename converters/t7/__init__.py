@@ -1,17 +1,19 @@
 """Torch7: what is in a `.t7`, and the network that it describes."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 
-from converters.formats import SGD
+from converters.formats import SGD, Executed
 from converters.lowering import Infer, Lowered, Lowering
 from converters.t7 import layers, reader
 from converters.t7.checkpoints import read_sgd
-from converters.t7.network import STATE_FIELDS, check_classes, layer, lower
-from converters.t7.objects import LuaTable, Tensor, TorchObject, walk
+from converters.t7.network import check_classes, layer, lower
+from converters.t7.objects import LuaTable, TorchObject, walk
 from models.errors import FormatError
-from models.graph import Array, Shape, is_statistic
+from models.graph import Array, Shape
+from models.spec import InputSpec
 
 __all__ = ["T7Source", "layers"]
 
@@ -20,6 +22,8 @@ class T7Source:
     """An open `.t7` file whose first object is a module."""
 
     format = "torch7-binary"
+    input: InputSpec | None = None  # nothing in a file says how images enter
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, name: Path | None = None) -> None:
         """Read the file at `path`; errors call it `name` where it was unpacked from another file.
@@ -36,8 +40,7 @@ class T7Source:
                 self.name, 0, found=_described(root), expected="a module, such as nn.Sequential"
             )
         self.root = root
-        self._objects = [one for one in walk(root) if isinstance(one, TorchObject)]
-        self.classes = Counter(one.class_name for one in self._objects)
+        self.classes = Counter(one.class_name for one in walk(root) if isinstance(one, TorchObject))
 
     def check(self, infer: Infer) -> None:
         """Raise UnsupportedLayer unless every module's class has a rule."""
@@ -52,30 +55,14 @@ class T7Source:
         """Return the network for inputs of these shapes; see `converters.t7.network.lower`."""
         return lower(self.root, shapes, Lowering(self.name, infer), numbers)
 
+    def follow(self, inputs: Sequence[Array], report: Callable[[Executed], object]) -> None:
+        """Run the modules by Torch7's definitions; see `converters.t7_oracle.follow`."""
+        # Only now: `relume inspect` reads files without it.
+        import_module("converters.t7_oracle").follow(self.root, inputs, self.name, report)
+
     def sgd(self, path: Path) -> SGD:
         """Return the state of the optimizer that trained this network; see `read_sgd`."""
         return read_sgd(path, self.root)
-
-    def without_rule(self) -> list[str]:
-        """Return the classes of the file that no rule covers, sorted."""
-        return sorted(name for name in self.classes if name not in layer)
-
-    def tensors(self) -> tuple[list[Tensor], list[Tensor], int]:
-        """Return the learned tensors, the running statistics, and how many others are left out."""
-        learned: dict[tuple[object, ...], Tensor] = {}
-        statistics: dict[tuple[object, ...], Tensor] = {}
-        state = 0
-        for owner in self._objects:
-            for field, value in owner.fields.items():
-                if not isinstance(value, Tensor) or not value.size:
-                    continue
-                if field in STATE_FIELDS:
-                    state += 1
-                    continue
-                place = (id(value.storage), value.offset, value.shape, value.strides)
-                kind = statistics if is_statistic(str(field)) else learned
-                kind.setdefault(place, value)
-        return list(learned.values()), list(statistics.values()), state
 
 
 def _modules_of(table: LuaTable) -> dict[str, TorchObject]:

@@ -129,11 +129,9 @@ class Fields:
         return self.axis(dimension, rank)
 
     def tensor(self, x: Value) -> Tensor:
-        """Return an input that has to be a tensor with elements."""
+        """Return an input that has to be a tensor."""
         if not isinstance(x, Tensor):
             raise self.refused("takes a tensor, its input is a table")
-        if not x.count:
-            raise self.refused("takes a tensor, its input has no elements")
         return x
 
     def entries(self, x: Value) -> list[Value]:

@@ -51,14 +51,13 @@ class Layer(Fields):
 
     @property
     def output(self) -> Tensor:
-        """The module's output tensor; a new one where it gave something else before."""
-        if not isinstance(self.state.output, Tensor):
-            self.state.output = Tensor()
+        """The module's output, of modules whose output is always a tensor."""
+        assert isinstance(self.state.output, Tensor)
         return self.state.output
 
     @property
     def table(self) -> list[Value]:
-        """The module's output table; a new one where it gave something else before."""
+        """The module's output, of modules whose output is always a table."""
         if not isinstance(self.state.output, list):
             self.state.output = []
         return self.state.output
@@ -246,7 +245,10 @@ def follow(
         UnsupportedLayer: A class without definition, or an input that it does not take.
         FormatError: A field that is missing or wrong.
     """
-    tensors: list[Value] = [Tensor.of(one) for one in inputs]
+    try:
+        tensors: list[Value] = [Tensor.of(one) for one in inputs]
+    except ValueError as error:
+        raise UnsupportedLayer(source, [("", f"its input: {error}")]) from error
     with np.errstate(all="ignore"):  # log of 0, overflow: Torch7 gives inf and NaN without a word
         Run(source, report).call(root, "", tensors[0] if len(tensors) == 1 else tensors)
 

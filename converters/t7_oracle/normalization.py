@@ -126,26 +126,25 @@ def cudnn_soft_max(layer: Layer, x: Tensor) -> Value:
 def subtractive_normalization(layer: Layer, x: Tensor) -> Value:
     """Minus the weighted mean around each pixel (SpatialSubtractiveNormalization.lua)."""
     coefficients = _coefficients(layer, x)
-    sums = layer.tensor(layer.inner("meanestimator", x)).array
-    return layer.give(x.array - (sums / coefficients).reshape(x.shape))
+    sums = layer.tensor(layer.inner("meanestimator", x)).elements(x.shape)
+    return layer.give(x.array - sums / coefficients)
 
 
 @on_tensor("nn.SpatialDivisiveNormalization")
 def divisive_normalization(layer: Layer, x: Tensor) -> Value:
     """Divided by the weighted deviation around each pixel (SpatialDivisiveNormalization.lua)."""
-    deviations = layer.tensor(layer.inner("stdestimator", x)).array
+    deviations = layer.tensor(layer.inner("stdestimator", x)).elements(x.shape)
     adjusted = Tensor.of(deviations / _coefficients(layer, x))
-    bounded = layer.tensor(layer.inner("thresholder", adjusted))
-    return layer.give(x.array / bounded.elements(x.shape))
+    return layer.give(x.array / layer.tensor(layer.inner("thresholder", adjusted)).array)
 
 
 def _coefficients(layer: Layer, x: Tensor) -> Array:
     """Return how much of the kernel lies inside the image, pixel by pixel.
 
-    As the estimators give it: plane by 1 by height by width.
+    The estimator repeats its one plane along a new dimension: numbers agree, shapes do not.
     """
     ones = Tensor.of(np.ones(layer.ranked(x, 3, 4).shape[-3:]))
-    return layer.tensor(layer.inner("meanestimator", ones)).array.copy()
+    return layer.tensor(layer.inner("meanestimator", ones)).elements(ones.shape).copy()
 
 
 @on_tensor("nn.SpatialContrastiveNormalization")

@@ -175,7 +175,7 @@ def adaptive_max_pooling(layer: Layer, x: Tensor) -> Value:
         share = np.float32(parts), np.float32(size)
         return np.float32(index) / share[0] * share[1], np.float32(index + 1) / share[0] * share[1]
 
-    values = x.array
+    values = layer.ranked(x, 3, 4).array
     # the C code starts from -FLT_MAX, and NaN is never larger
     values = np.where(values > -FLT_MAX, values, -FLT_MAX)
     return layer.give(_of_parts(layer, values, bounds, np.max))
@@ -189,7 +189,7 @@ def adaptive_average_pooling(layer: Layer, x: Tensor) -> Value:
         part = np.float32(parts)
         return np.float32(index * size) / part, np.float32((index + 1) * size) / part
 
-    return layer.give(_of_parts(layer, x.array, bounds, np.mean))
+    return layer.give(_of_parts(layer, layer.ranked(x, 3, 4).array, bounds, np.mean))
 
 
 def _of_parts(
@@ -199,8 +199,6 @@ def _of_parts(
     reduce: Callable[..., Array],
 ) -> Array:
     """Reduce parts across, then down; their bounds are float32, as in C."""
-    if values.ndim not in (3, 4):
-        raise layer.refused(f"takes 3 or 4 dimensions, its input has {values.ndim}")
     down, across = layer.pair("", least=1)  # fields H and W
     check_size((*values.shape[:-2], down, across))
     for parts, axis in ((across, -1), (down, -2)):

@@ -60,7 +60,7 @@ class Memory:
 
 
 class Tensor:
-    """A view of a memory. Without dimensions it is empty, as in Torch7. Axes count from 0."""
+    """A view of a memory; axes count from 0. A new one is empty until it is written or set."""
 
     __slots__ = ("memory", "offset", "shape", "strides")
 
@@ -88,13 +88,11 @@ class Tensor:
     @property
     def count(self) -> int:
         """How many elements it has."""
-        return math.prod(self.shape) if self.shape else 0
+        return math.prod(self.shape)
 
     @property
     def array(self) -> Array:
         """Its elements, to read and to write, for as long as the memory does not grow."""
-        if not self.shape:
-            return np.zeros(0)
         strides = [8 * step for step in self.strides]
         return np.ndarray(self.shape, np.float64, self.memory.data, 8 * self.offset, strides)
 

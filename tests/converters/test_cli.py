@@ -281,7 +281,7 @@ def test_results_are_not_overwritten_unasked(
         (["--input", "none"], "--input none: no shapes; --input-shape 2,3,8,8 gives them"),
         (["--input-shape", "2,3,224,224"], "it goes with --input none"),
         (["--input", "torch-224", "--input-shape", "2,3,224,224"], "it goes with --input none"),
-        (["--input", "torch-299"], "one that Flatten takes"),
+        (["--input", "torch-299"], "an image classifier gives batch x classes, this network gives"),
         (
             ["--input", "torch-224", "--labels", "LABELS"],
             "found 2 labels, expected 3: one for each",
@@ -299,8 +299,7 @@ def test_wrong_answers_leave_nothing(
     given = [str(labels) if one == "LABELS" else one for one in arguments]
     before = sorted(tiny.parent.iterdir())
     line = refused(capsys, tiny, *given)
-    if message != "one that Flatten takes":
-        assert message in line
+    assert message in line
     assert sorted(tiny.parent.iterdir()) == before
 
 
@@ -338,7 +337,7 @@ def test_broken_weights_are_not_converted(
     network = image_network()
     network.fields["modules"][2].fields["bias"] = np.array([0, np.nan, 0], "f4")
     line = refused(capsys, write(tmp_path / "net.t7", network), "--input", "torch-224")
-    assert "outputs are not finite: a weight or statistic of the file is broken" in line
+    assert "not finite, in the file itself" in line
     assert not (tmp_path / "net.pt").exists()
 
 

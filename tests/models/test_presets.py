@@ -1,6 +1,7 @@
 """Tests of models/presets.py."""
 
 import json
+import math
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,6 +42,13 @@ def test_every_release_leads_to_a_preset() -> None:
 def test_the_crop_of_torch_299_begins_where_lua_begins_it() -> None:
     """328 - 299 is odd; the original takes the upper half, and one pixel decides classes."""
     assert PRESETS["torch-299"].crop_origin == "ceil"
+
+
+@pytest.mark.parametrize("share", [0.875, 0.8975])
+def test_the_resize_of_timm_follows_from_its_crop_share(share: float) -> None:
+    """Each states which share of the resized image the crop is; the resize is rounded down."""
+    spec = PRESETS[f"timm-299-{share}"]
+    assert spec.resize == math.floor(spec.crop[0] / share)
 
 
 def test_a_convention_may_come_from_a_file(tmp_path: Path) -> None:

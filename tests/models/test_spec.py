@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.errors import ArtifactError
 from models.presets import PRESETS
-from models.spec import SCHEMA, InputSpec, Label, ModelSpec, Origin, Output, Resample
+from models.spec import SCHEMA, CropOrigin, InputSpec, Label, ModelSpec, Origin, Output, Resample
 
 SPEC = ModelSpec(
     name="irv2",
@@ -32,7 +32,7 @@ INPUTS = st.builds(
     resize_mode=st.sampled_from(["shorter", "exact"]),
     resample=st.sampled_from(get_args(Resample)),
     crop=st.tuples(SIZES, SIZES),
-    crop_origin=st.sampled_from(["ceil", "floor"]),
+    crop_origin=st.sampled_from(get_args(CropOrigin)),
     order=st.sampled_from(["RGB", "BGR"]),
     scale=DIVISORS,
     mean=TRIPLES,
@@ -109,7 +109,7 @@ INPUT_DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
     "resample": ({"resample": "nearest"}, "'nearest' is none of torch7-bicubic, "),
     "crop": ({"crop": [299]}, "not enough values"),
     "negative crop": ({"crop": [299, -1]}, "-1 is not a positive size"),
-    "origin": ({"crop_origin": "round"}, "'round' is none of ceil, floor"),
+    "origin": ({"crop_origin": "round"}, "'round' is none of ceil, floor, half-even"),
     "order": ({"order": "GRB"}, "'GRB' is none of RGB, BGR"),
     "mean": ({"mean": [0.5, 0.5]}, "mean and std need three numbers each, no std of 0"),
     "mean of text": ({"mean": ["grey", 0, 0]}, "could not convert"),
@@ -143,9 +143,9 @@ def test_a_damaged_input_convention_is_refused(fields: dict[str, Any], what: str
 
 
 def test_a_reason_that_does_not_exist_is_refused() -> None:
-    """What chose the convention is one of three, as the artifact's reader may rely on."""
+    """What chose the convention is one of four, as the artifact's reader may rely on."""
     origin = {**json.loads(SPEC.to_json())["origin"], "decided_by": "guess"}
-    with pytest.raises(ArtifactError, match="'guess' is none of flag, sha256, fingerprint"):
+    with pytest.raises(ArtifactError, match="'guess' is none of flag, sha256, names, fingerprint"):
         ModelSpec.from_json(damaged({"origin": origin}))
 
 

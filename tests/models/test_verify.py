@@ -83,13 +83,27 @@ def test_an_altered_weight_is_found(
 @pytest.mark.parametrize("name", ["0.weight", "1.running_mean", "6.bias"])
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_a_network_that_is_not_finite_is_refused(broken: float, name: str) -> None:
-    """NaN differs from nothing, so it is looked for by itself."""
+    """NaN differs from nothing, so it is looked for by itself, and its tensor named."""
     network = filled(CLASSIFIER)
     network.tensors[name].flat[0] = broken
-    with pytest.raises(
-        ParityError, match="^input 1x3x8x8: outputs are not finite: a weight or stat"
-    ):
+    with pytest.raises(ParityError, match=f"^{name}: not finite, in the file itself$"):
         verify(build(network), CLASSIFIER, None)
+
+
+@pytest.mark.parametrize("layer", [("Log", {}), ("Power", {"exponent": 0.5})], ids=str)
+def test_a_network_of_positive_numbers_is_fed_such(layer: tuple[str, dict[str, float]]) -> None:
+    """A logarithm or a root of noise is no broken weight: it is verified on magnitudes."""
+    graph = chain((2, 5), layer, dynamic=True)
+    (first, second) = verify(build(filled(graph)), graph, None).measured
+    assert first.noise <= first.bound
+    assert second.inputs == ((3, 5),)
+
+
+def test_a_network_that_overflows_is_refused() -> None:
+    """Numbers beyond float32 are no outputs, though every weight is finite."""
+    graph = chain((2, 5), ("Scale", {"factor": 1e38}), ("Scale", {"factor": 1e38}))
+    with pytest.raises(ParityError, match="^input 2x5: outputs are not finite: numbers too large"):
+        verify(build(filled(graph)), graph, None)
 
 
 def test_an_artifact_that_is_not_finite_is_refused(proto: onnx.ModelProto) -> None:

@@ -273,7 +273,7 @@ async def test_a_failure_of_the_model_is_500_and_the_service_lives_on(
         pytest.param(
             Tiny(spec=spec(None)),
             SpecError,
-            "takes no image, so it cannot be served",
+            "takes no image, so it classifies none",
             id="no input",
         ),
         pytest.param(Tiny(spec=None), ArtifactError, "carries no model_spec", id="no spec"),

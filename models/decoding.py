@@ -1,0 +1,146 @@
+"""From the bytes of an image file to RGB pixels: the one decoder of all that reads images."""
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
+
+from models.errors import ImageError, ImageTooLarge
+
+FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
+ACCEPTED = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+MAX_PIXELS = 50_000_000  # phones give 48 million; decoding takes up to 15 bytes of memory each
+
+# What Pillow's parsers raise on damaged bytes; Warning is there for a caller who made them errors.
+_DAMAGED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
+_WIDE_GREY = ("I;16", "I;16B", "I;16L")
+_CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
+
+# Pillow warns of large sizes, which `decode` limits itself, and of odd metadata, which it ignores.
+# Once for the process: warnings.catch_warnings would change the filters under other threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+Pixels = NDArray[np.uint8]
+
+
+def decode(data: bytes, *, orientation: bool = True, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return the pixels that the bytes of a JPEG, PNG, WebP, GIF, BMP or TIFF file hold.
+
+    Grey, palette, CMYK and YCbCr become RGB by Pillow's conversion, without colour profiles. What
+    is transparent shows white, as on a page. Of 16 bits a channel the upper eight are taken. Of
+    several frames or pages the first is taken.
+
+    Args:
+        data: The whole file.
+        orientation: Turn the image as its EXIF data says, if they can be read (a TIFF: always).
+        max_pixels: Limit for width times height, checked before any pixel is decoded; Pillow's own
+            is 178,956,970.
+
+    Returns:
+        Height x width x 3, RGB, contiguous; it may be read-only.
+
+    Raises:
+        ImageTooLarge: The image has more pixels.
+        ImageError: The bytes are of no such file, or of a truncated or damaged one.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _limit_pixels(image, max_pixels)
+            pixels = _jpeg_pixels(image, data)
+            if pixels is None:
+                image.load()
+                pixels = _rgb_pixels(image)
+            return _upright(pixels, image) if orientation else pixels
+    except UnidentifiedImageError as error:
+        begin = f"{len(data):,} bytes that begin with {data[:8]!r}" if data else "no bytes"
+        raise ImageError(f"found {begin}, expected a whole {ACCEPTED}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        reason = str(error).rstrip(".")
+        raise ImageTooLarge(
+            f"found too many pixels ({reason}), expected at most {max_pixels:,}"
+        ) from error
+    except _DAMAGED as error:
+        what = str(error) or type(error).__name__
+        raise ImageError(
+            f"found a truncated or damaged file ({what}), expected a whole {ACCEPTED}"
+        ) from error
+
+
+def _limit_pixels(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # it also holds one whole tile in memory
+        width = max(width, image.tag_v2.get(TiffImagePlugin.TILEWIDTH, 0))
+        height = max(height, image.tag_v2.get(TiffImagePlugin.TILELENGTH, 0))
+    if width * height > max_pixels:
+        raise ImageTooLarge(f"found {width:,} x {height:,} pixels, expected at most {max_pixels:,}")
+
+
+def _jpeg_pixels(image: Image.Image, data: bytes) -> Pixels | None:
+    """Return the pixels of a grey or colour JPEG without any fault, None for all others.
+
+    simplejpeg has the library that Pillow has, with the same settings, so the pixels are the same;
+    it is twice as fast because it writes them once. What it finds odd is left to Pillow to judge.
+    """
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("L", "RGB"):
+        return None
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        if (width, height) != image.size:
+            return None
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:
+        return None
+    return pixels
+
+
+def _rgb_pixels(image: Image.Image) -> Pixels:
+    if image.mode in _WIDE_GREY:
+        grey = (np.asarray(image) >> 8).astype(np.uint8)  # as Pillow reads 16-bit colour
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.mode not in _CONVERTIBLE:
+        raise ImageError(
+            f"found pixels of kind {image.mode}, expected up to 16 unsigned bits a channel in "
+            "black and white, grey, palette, RGB, CMYK or YCbCr"
+        )
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        image = Image.new("RGB", image.size, "white")
+        image.paste(picture, mask=picture)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _upright(pixels: Pixels, image: Image.Image) -> Pixels:
+    if image.format == "TIFF":  # Pillow has turned it while loading
+        return pixels
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGED:  # the pixels are good: a viewer would show them as stored, too
+        return pixels
+    if orientation not in range(2, 9):
+        return pixels
+    if orientation >= 5:  # stored as columns
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
