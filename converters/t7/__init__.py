@@ -34,7 +34,7 @@ class T7Source:
         self.name = name or path
         root = reader.read(path, self.name)
         if isinstance(root, LuaTable) and len(held := _modules_of(root)) == 1:
-            (root,) = held  # saved beside its epoch, its options and the like
+            (root,) = held.values()  # saved beside its epoch, its options and the like
         if not isinstance(root, TorchObject):
             raise FormatError(
                 self.name, 0, found=_described(root), expected="a module, such as nn.Sequential"
@@ -65,18 +65,27 @@ class T7Source:
         return read_sgd(path, self.root)
 
 
-def _modules_of(table: LuaTable) -> list[TorchObject]:
-    """Return the modules among a table's values, which are classes of packages such as nn."""
-    return [
-        value
-        for value in table.values()
-        if isinstance(value, TorchObject)
-        and (value.class_name in layer or "modules" in value.fields)
-    ]
+def _modules_of(table: LuaTable) -> dict[str, TorchObject]:
+    """Return the modules among a table's values by their keys, each module once."""
+    found: dict[int, tuple[str, TorchObject]] = {}
+    for key, value in table.items():
+        if isinstance(value, TorchObject) and (
+            value.class_name in layer or "modules" in value.fields
+        ):
+            found.setdefault(id(value), (_shown(key), value))
+    return dict(found.values())
 
 
 def _described(value: object) -> str:
     if not isinstance(value, LuaTable):
         return reader.kind(value)
-    keys = [key[:40] if isinstance(key, str) else reader.kind(key) for key in list(value)[:8]]
+    if len(held := _modules_of(value)) > 1:
+        return f"a table with {len(held)} modules, {', '.join(list(held)[:8])}"
+    keys = [_shown(key) for key in list(value)[:8]]
     return f"a table with the keys {', '.join(keys)}" if keys else "an empty table"
+
+
+def _shown(key: object) -> str:
+    if isinstance(key, float):
+        return f"[{key:g}]"
+    return key[:40] if isinstance(key, str) else reader.kind(key)
