@@ -14,6 +14,9 @@ from models.graph import Array
 INNER = ("meanestimator", "stdestimator", "normalizer")
 
 
+MAX_DEPTH = 100  # containers inside containers, Inception-ResNet-v2 has 8; torch copies recursively
+
+
 class Ledger:
     """What all modules of one reading share: the file, and which of its tensors were asked for."""
 
@@ -154,7 +157,12 @@ class Module:
 
 
 def modules(top: Module) -> Iterator[Module]:
-    """Yield every module once, with the first path that leads to it, in the order of Lua."""
+    """Yield every module once, with the first path that leads to it, in the order of Lua.
+
+    Raises:
+        UnsupportedLayer: They nest deeper than any network's.
+        FormatError: What should be a table of modules is none.
+    """
     seen: set[int] = set()
     waiting = [top]
     while waiting:
@@ -162,6 +170,8 @@ def modules(top: Module) -> Iterator[Module]:
         if id(module.source) in seen:
             continue
         seen.add(id(module.source))
+        if module.path.count(".") >= MAX_DEPTH:
+            raise module.unsupported(f"modules nested more than {MAX_DEPTH} deep")
         yield module
         fields = module.source.fields
         waiting.extend(

@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from converters.lowering import Call, Lowered, Lowering, Rules, Value
 from converters.t7.memory import Handle, Memory
-from converters.t7.module import Ledger, Module, modules
+from converters.t7.module import MAX_DEPTH, Ledger, Module, modules
 from converters.t7.objects import Function, Tensor, TorchObject
 from models.errors import UnsupportedLayer, WeightMismatch
 from models.graph import Array, Shape, numbered
 
-MAX_DEPTH = 100  # containers inside containers, Inception-ResNet-v2 has 8; torch copies recursively
 MAX_CALLS = 100_000
 
 # Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from converters.t7 import T7Source
-from converters.t7.network import MAX_DEPTH
+from converters.t7.module import MAX_DEPTH
 from models.build import build
 from models.errors import FormatError, UnsupportedLayer, WeightMismatch
 from models.ops import infer
