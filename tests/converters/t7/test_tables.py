@@ -97,6 +97,14 @@ def test_equals_its_definition(module: Module, shapes: list[Shape]) -> None:
     check(module, shapes)
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_sum_may_meet_its_own_output(inplace: bool) -> None:
+    """An operand that is the output of the call before takes part as the first operand by then."""
+    summed = nn("CAddTable", inplace=inplace)
+    check(after(box("ConcatTable", times(5), after(copies(2), summed)), summed), [TABLE])
+    check(after(box("ConcatTable", after(copies(2), summed), times(5)), summed), [TABLE])
+
+
 @pytest.mark.parametrize("name", ["SplitTable", "FlattenTable", "ZipTable", "MapTable"])
 def test_a_table_that_is_made_anew_stays(name: str) -> None:
     """Who kept such a table keeps its entries when the module runs again."""
