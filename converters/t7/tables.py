@@ -178,7 +178,7 @@ def narrow_table(run: Run, module: Module, x: Tree) -> Tree:
     start, length = module.integer("offset") - 1, module.integer("length", 1)
     entries = run.entries(module, x)[start : start + length] if start >= 0 and length > 0 else []
     if not entries:
-        raise module.error("offset", start + 1, f"1 to {len(run.entries(module, x))}")
+        raise module.error("offset, length", (start + 1, length), "a part of the input's table")
     return run.table_of(module, entries)
 
 
