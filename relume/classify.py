@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -164,21 +164,30 @@ def _network(path: Path, device: Device, threads: int | None) -> ImageNetwork:
 
 
 def _torch_network(path: Path, threads: int | None) -> ImageNetwork:
-    torch, checkpoint = import_module("torch"), import_module("models.checkpoint")
+    torch = import_module("torch")
+    checkpoint, building, verifying = (
+        import_module(f"models.{name}") for name in ("checkpoint", "build", "verify")
+    )
     if threads is not None:
         torch.set_num_threads(threads)
     spec, network, _ = checkpoint.read(path)
-    module = import_module("models.build").build(network)
     graph = network.graph
     inputs = [(name, ("N", *shape[1:]) if graph.dynamic else shape) for name, shape in graph.inputs]
 
     def run(batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            output: np.ndarray = module(torch.from_numpy(batch)).numpy()
+        try:
+            output: np.ndarray = verifying.run(module, [batch])[0]
+        except RuntimeError as error:  # what the check did not see, such as numbers for indices
+            reason = str(error).partition("\n")[0]
+            raise ArtifactError(f"{path}: cannot run: {reason}") from error
         return output
 
+    classifier = ImageNetwork(str(path), spec, inputs, run)
+    images = graph.inputs[0]._replace(shape=(classifier.fixed_batch or 2, 3, *spec.input.crop))
+    building.check_shapes(replace(graph, inputs=(images,)), str(path))
+    module = building.build(network)
     print(f"{path}: cpu: torch {torch.__version__}", file=sys.stderr)
-    return ImageNetwork(str(path), spec, inputs, run)
+    return classifier
 
 
 def classify(paths: Iterable[Path], network: ImageNetwork, options: Options) -> Iterator[Result]:
