@@ -294,6 +294,21 @@ def test_any_file_name_can_be_printed(
         assert len(printed.splitlines()) == (2 if form == "csv" else 1)
 
 
+def test_an_artifact_cannot_steer_the_terminal(
+    model: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Control characters among class names, or in a file's name, are shown and not sent."""
+    labels = tuple(one._replace(name=f"\x1b[31m{one.name}") for one in LABELS)
+    hostile = model.with_name("\x1b[2J.onnx")
+    Tiny(spec=replace(spec(), labels=labels)).write(hostile)
+    broken = pictures[1].rename(pictures[1].with_name("\x1b[2J.png"))
+    assert run(pictures[0], broken, "--model", hostile, "--top", 1) == 1
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0].endswith("\\x1b[31mred")
+    assert printed.err.startswith(str(hostile).replace("\x1b", "\\x1b"))
+    assert "\x1b" not in printed.out + printed.err
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 
