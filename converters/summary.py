@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.packing import unpacked
-from converters.t7.checkpoints import Located, locate
+from converters.t7.checkpoints import LATEST, Located, locate
 from converters.t7.inspection import described
-from converters.t7.objects import LuaTable
 from models.errors import FormatError
 from models.terminal import reports_errors
 
@@ -60,14 +59,11 @@ def summary(path: Path) -> dict[str, Any]:
 
     Raises:
         SpecError: The folder has neither `latest.t7` nor one model alone.
-        FormatError: The file is no `.t7`, or is damaged.
+        FormatError: The file, or the model that it points to, is no `.t7`, or is damaged.
     """
-    located = locate(path) if path.is_dir() else Located(path)
-    found, root = _described(located.model)
-    if isinstance(root, LuaTable) and "modelFile" in root:
-        with suppress(FormatError):  # the model is elsewhere: the file speaks for itself
-            located = locate(located.model)
-            found, _ = _described(located.model)
+    located = _located(path)
+    with unpacked(located.model) as plain:
+        found = described(plain, located.model)
     return {
         "source": str(located.model.resolve()),
         "epoch": located.epoch,
@@ -76,6 +72,10 @@ def summary(path: Path) -> dict[str, Any]:
     }
 
 
-def _described(path: Path) -> tuple[dict[str, Any], Any]:
-    with unpacked(path) as plain:
-        return described(plain, path)
+def _located(path: Path) -> Located:
+    if path.is_dir():
+        return locate(path)
+    if path.name == LATEST:
+        with suppress(FormatError):  # the model is elsewhere: the file speaks for itself
+            return locate(path)
+    return Located(path)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from models.errors import ImageError
+from models.errors import FormatError, ImageError
 from models.terminal import reports_errors, step
 from tests.oracles import ROOT
 
@@ -46,8 +46,16 @@ def test_arguments_pass_through() -> None:
         ),
         (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device\n"),
         (OSError("address in use"), "error: address in use\n"),
+        (
+            FormatError("a\x1b[2J\udcff.t7", "\x9b31mred\r", found="one\ntwo", expected="é"),
+            "error: a\\x1b[2J\\udcff.t7: \\x9b31mred\\r: found one\\ntwo, expected é\n",
+        ),
+        (OSError(errno.ENOENT, "No such file", "\x1b.t7"), "error: \\x1b.t7: No such file\n"),
     ],
-    ids=["ours", "system's, of a file", "system's, of no file", "text alone"],
+    ids=[
+        *("ours", "system's, of a file", "system's, of no file", "text alone"),
+        *("hostile text", "hostile name"),
+    ],
 )
 def test_an_expected_error_is_one_line_and_status_1(
     error: Exception, line: str, capsys: pytest.CaptureFixture[str]
