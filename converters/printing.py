@@ -82,9 +82,10 @@ def _print(lines: list[str]) -> None:
 
 def _comparison(one: "Comparison") -> str:
     at = f", at {one.at}" if one.at else ""
+    others = f"; {one.uncompared:,} without a tensor of their own" if one.uncompared else ""
     return (
         f"  definitions {one.layers:,} runs of layers equal to the original's in float64, "
-        f"to {one.largest:.1e} of the output{at}"
+        f"to {one.largest:.1e} of the output{at}{others}"
     )
 
 
