@@ -84,7 +84,8 @@ def _comparison(one: "Comparison") -> str:
     at = f", at {one.at}" if one.at else ""
     others = f"; {one.uncompared:,} without a tensor of their own" if one.uncompared else ""
     return (
-        f"  definitions {one.layers:,} runs of layers equal to the original's in float64, "
+        f"  definitions {one.layers:,} {'run of a layer' if one.layers == 1 else 'runs of layers'} "
+        f"equal to the original's in float64, "
         f"to {one.largest:.1e} of the output{at}{others}"
     )
 
