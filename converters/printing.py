@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.bare import FORMAT, Bare
 from models.graph import Shape
-from models.terminal import escaped
+from models.terminal import escaped, size_of
 
 if TYPE_CHECKING:  # these load torch, which bare tensors do without
     from converters.comparison import Comparison
@@ -71,7 +71,7 @@ def print_bare(source: Path, target: Path, bare: Bare, *, as_json: bool) -> None
             f"{source.name}: sha256 {bare.sha256}",
             f"  tensors     {len(bare.names):,} under the names of the file{shared}",
             f"  parameters  {bare.parameters:,}, and {bare.statistics:,} numbers of statistics",
-            f"  wrote       {target} ({_size(target)}), neither a network nor verified",
+            f"{_written(target)}, neither a network nor verified",
         ]
     )
 
@@ -156,13 +156,12 @@ def _lines(outcome: "Outcome") -> list[str]:
         lines.append(_comparison(outcome.comparison))
     if outcome.no_onnx is not None:
         lines.append(f"  no .onnx    {outcome.no_onnx}")
-    lines += [f"  wrote       {path} ({_size(path)})" for path in outcome.targets if path]
+    lines += [_written(path) for path in outcome.targets if path]
     return lines
 
 
-def _size(path: Path) -> str:
-    size = path.stat().st_size
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+def _written(path: Path) -> str:
+    return f"  wrote       {path} ({size_of(path.stat().st_size)})"
 
 
 def _architecture(outcome: "Outcome") -> str:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from converters.cli import TORCH7
 from converters.packing import unpacked
 from converters.t7.checkpoints import LATEST, Located, locate
 from converters.t7.inspection import described
@@ -24,7 +25,7 @@ def inspect(argv: Sequence[str] | None = None) -> int:
         "source",
         type=Path,
         metavar="SOURCE",
-        help=".t7 file, also packed as .xz or .gz; or a training script's folder or latest.t7",
+        help=TORCH7,
     )
     parser.add_argument(
         "--depth",

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from models.terminal import escaped
+from models.terminal import escaped, size_of
 
 WIDTH = 100  # where the output is no terminal
 MAX_ROWS = 1_000
@@ -121,14 +121,14 @@ def _sum(found: dict[str, Any], numbers: str, kind: str, notes: list[str]) -> st
     if not tensors:
         return ""
     text = f"{found[numbers]:,} in {_count(tensors, 'tensor')}"
-    return f"{text}{f' ({_joined(notes)})' if notes else ''}, {_size(size)}"
+    return f"{text}{f' ({_joined(notes)})' if notes else ''}, {size_of(size)}"
 
 
 def _shared(one: dict[str, Any]) -> str:
     first, *others = (path or FILE for path in one["paths"])
     also = _joined(others)
     if one["kind"] == "storage":
-        return f"{first} and {also} lie in one storage of {_size(one['bytes'])}"
+        return f"{first} and {also} lie in one storage of {size_of(one['bytes'])}"
     return f"{one['kind']} {first} is also {also}"
 
 
@@ -311,9 +311,3 @@ def _value(value: Any) -> str:
 
 def _count(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _size(size: int) -> str:
-    if size < 1_000:
-        return _count(size, "byte")
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"

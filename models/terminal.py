@@ -50,6 +50,13 @@ def escaped(text: str) -> str:
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
+def size_of(count: int) -> str:
+    """Return how much so many bytes are, as people say it."""
+    if count < 1_000:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
+
+
 def missing_package(error: ModuleNotFoundError) -> str:
     """Return what to tell somebody whose Python lacks a package that we need."""
     return (

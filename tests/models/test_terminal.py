@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from models.errors import FormatError, ImageError
-from models.terminal import reports_errors, step
+from models.terminal import reports_errors, size_of, step
 from tests.oracles import ROOT
 
 
@@ -75,6 +75,23 @@ def test_a_bug_stays_a_traceback() -> None:
     """What nobody expects is not dressed up as a user's mistake."""
     with pytest.raises(ZeroDivisionError, match="bug"):
         failing(ZeroDivisionError("bug"))
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1_000, "1.0 kB"),
+        (999_999, "1,000.0 kB"),
+        (1_000_000, "1.0 MB"),
+        (2_345_678_901, "2,345.7 MB"),
+    ],
+)
+def test_a_size_is_short(count: int, said: str) -> None:
+    """Bytes as long as they can be counted, then steps of a thousand."""
+    assert size_of(count) == said
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:
