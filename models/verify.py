@@ -5,7 +5,8 @@ its own float32 runs are from that is this network's noise: what any correct flo
 differ by. One run may be lucky, so the noise is the largest of several: every batch, each by
 torch's two own code paths (oneDNN and without). The artifact may differ by twice as much, because
 it rounds in yet another order. Where the noise happens to be tiny (a single layer) a few float32
-steps of the output's scale are allowed.
+steps of the output's scale are allowed. A network of few outputs draws its noise few times even
+so: one that seems to exceed it is measured again on more inputs, and must hold on all of them.
 """
 
 import copy
@@ -29,7 +30,7 @@ NOISE_FACTOR = 2  # two float32 programs, each off by the noise, in opposite dir
 SCALE_STEPS = 4  # float32 steps of the largest output: one for each of a short chain's roundings
 EPSILON = float(np.finfo(np.float32).eps)
 TOP = 5
-SEED = 0
+DRAWS = 8  # sets of inputs; the largest error of so many scatters by well under twice
 
 
 def verify(module: fx.GraphModule, graph: Graph, proto: onnx.ModelProto | None) -> Report:
@@ -46,9 +47,21 @@ def verify(module: fx.GraphModule, graph: Graph, proto: onnx.ModelProto | None) 
     exact = copy.deepcopy(module).double()
     session = Session(proto.SerializeToString()) if proto is not None else None
     sizes = (1, 3) if graph.dynamic else (None,)
-    runs = [_run(module, exact, session, _shapes(graph, size)) for size in sizes]
-    noise = [max(several) for several in zip(*(one.noise for one in runs), strict=True)]
-    return Report(tuple(_measured(one, noise) for one in runs), None if proto is None else OPSET)
+
+    def drawn(seed: int) -> list[_Run]:
+        return [_run(module, exact, session, _shapes(graph, size), seed) for size in sizes]
+
+    found = _measured(drawn(0))
+    if not all(map(_holds, found)):
+        found = _measured([one for seed in range(DRAWS) for one in drawn(seed)])
+    for one in found:
+        if not _holds(one):
+            raise ParityError(
+                f"{_fed(one.inputs)}: onnxruntime differs from float64 by {one.max_abs:.3g}, "
+                f"expected at most {one.bound:.3g}: the module's own float32 run differs by "
+                f"{one.noise:.3g}"
+            )
+    return Report(tuple(found), None if proto is None else OPSET)
 
 
 def _check_tensors(module: fx.GraphModule) -> None:
@@ -81,9 +94,13 @@ def run(
 
 
 def _run(
-    module: fx.GraphModule, exact: fx.GraphModule, session: Session | None, shapes: list[Shape]
+    module: fx.GraphModule,
+    exact: fx.GraphModule,
+    session: Session | None,
+    shapes: list[Shape],
+    seed: int,
 ) -> _Run:
-    generator = np.random.default_rng(SEED)
+    generator = np.random.default_rng(seed)
     inputs = [generator.standard_normal(shape, np.float32) for shape in shapes]
     reference = run(exact, inputs, torch.float64)
     if not _are_finite(reference):
@@ -99,7 +116,8 @@ def _run(
     found = _Run(tuple(shapes), reference, ours, onnx_outputs, noise)
     if not _are_finite([*found.exact, *found.ours, *(found.onnx or ())]):
         raise ParityError(
-            f"{_fed(found)}: outputs are not finite: numbers too large or too small for the network"
+            f"{_fed(found.shapes)}: outputs are not finite: numbers too large or too small for the "
+            "network"
         )
     return found
 
@@ -116,30 +134,35 @@ def _without_onednn() -> Iterator[None]:
             yield
 
 
-def _fed(one: _Run) -> str:
-    return "input " + " and ".join("x".join(map(str, shape)) for shape in one.shapes)
+def _fed(shapes: Sequence[Shape]) -> str:
+    return "input " + " and ".join("x".join(map(str, shape)) for shape in shapes)
 
 
-def _measured(one: _Run, noise: list[float]) -> Measured:
-    """Hold every output against its own bound; what is reported is the one that comes closest."""
-    apart = _apart(one.ours if one.onnx is None else one.onnx, one.exact)
-    bounds = [
-        max(NOISE_FACTOR * own, SCALE_STEPS * EPSILON * float(np.abs(output).max(initial=0)))
-        for own, output in zip(noise, one.exact, strict=True)
-    ]
-    worst = max(range(len(apart)), key=lambda index: apart[index] / (bounds[index] or 1.0))
-    if one.onnx is not None and apart[worst] > bounds[worst]:
-        raise ParityError(
-            f"{_fed(one)}: onnxruntime differs from float64 by {apart[worst]:.3g}, expected at "
-            f"most {bounds[worst]:.3g}: the module's own float32 run differs by {noise[worst]:.3g}"
+def _measured(runs: Sequence[_Run]) -> list[Measured]:
+    """Hold every output against its own noise; what is reported is the one that comes closest."""
+    noise = [max(several) for several in zip(*(one.noise for one in runs), strict=True)]
+    found = []
+    for one in runs:
+        apart = _apart(one.ours if one.onnx is None else one.onnx, one.exact)
+        bounds = [
+            max(NOISE_FACTOR * own, SCALE_STEPS * EPSILON * float(np.abs(output).max(initial=0)))
+            for own, output in zip(noise, one.exact, strict=True)
+        ]
+        worst = max(range(len(apart)), key=lambda index: apart[index] / (bounds[index] or 1.0))
+        found.append(
+            Measured(
+                one.shapes,
+                one.noise[worst],
+                None if one.onnx is None else apart[worst],
+                bounds[worst],
+                _top5_equal(one.exact, one.ours if one.onnx is None else one.onnx),
+            )
         )
-    return Measured(
-        one.shapes,
-        one.noise[worst],
-        None if one.onnx is None else apart[worst],
-        bounds[worst],
-        _top5_equal(one.exact, one.ours if one.onnx is None else one.onnx),
-    )
+    return found
+
+
+def _holds(one: Measured) -> bool:
+    return one.max_abs is None or one.max_abs <= one.bound
 
 
 def _apart(ours: Sequence[Array], reference: Sequence[Array]) -> list[float]:

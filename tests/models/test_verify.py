@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from models.build import build
@@ -12,7 +13,7 @@ from models.errors import ParityError
 from models.export import OPSET, export_onnx
 from models.graph import Graph, Network
 from models.report import Report
-from models.verify import NOISE_FACTOR, TOP, run, verify
+from models.verify import DRAWS, NOISE_FACTOR, TOP, run, verify
 from tests.small_networks import CLASSIFIER, TWO_IN_TWO_OUT, Layer, batches, chain, filled, graph_of
 
 ALTERED = 1e-4  # outputs are near 50, where float32 has steps of 4e-6 and noise of a few of them
@@ -240,19 +241,50 @@ def test_a_small_output_beside_a_large_one_has_its_own_bound() -> None:
         verify(build(network), graph, proto)
 
 
-def test_the_noise_is_the_networks_and_not_one_batchs() -> None:
-    """One batch may be lucky: where rounding decides, every bound is twice the largest noise."""
+def far_and_back() -> Network:
+    """Return a network of one output whose noise is rounding far away from it."""
     graph = chain(
         (2, 3),
         ("Linear", {"in_features": 3, "out_features": 3}),
-        ("Linear", {"in_features": 3, "out_features": 3}),
+        ("Linear", {"in_features": 3, "out_features": 1}),
         dynamic=True,
     )
     one, far = np.eye(3, dtype=np.float32), np.full(3, 5e4, np.float32)
-    tensors = {"0.weight": one, "0.bias": far, "1.weight": one, "1.bias": -far}  # cancels
-    report = verify(build(Network(graph, tensors)), graph, None)
+    return Network(graph, {"0.weight": one, "0.bias": far, "1.weight": one[:1], "1.bias": -far[:1]})
+
+
+def test_the_noise_is_the_networks_and_not_one_batchs() -> None:
+    """One batch may be lucky: where rounding decides, every bound is twice the largest noise."""
+    network = far_and_back()
+    report = verify(build(network), network.graph, None)
     assert len({one.noise for one in report.measured}) == 2
     assert {one.bound for one in report.measured} == {NOISE_FACTOR * report.noise}
+
+
+@pytest.mark.parametrize(("beyond", "holds"), [(1.05, True), (3, False)])
+def test_who_exceeds_a_lucky_noise_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, beyond: float, holds: bool
+) -> None:
+    """More inputs draw more noise: a little too far is noise, thrice is not."""
+    network = far_and_back()
+    exact = build(network).double()
+    lucky = verify(build(network), network.graph, None)
+
+    class Beyond:
+        def __init__(self, proto: bytes) -> None:
+            self.error = beyond * lucky.measured[0].bound
+
+        def run(self, x: np.ndarray) -> list[np.ndarray]:
+            return [one + self.error for one in run(exact, [x], torch.float64)]
+
+    monkeypatch.setattr("models.verify.Session", Beyond)
+    if not holds:
+        with pytest.raises(ParityError, match="onnxruntime differs from float64 by"):
+            verify(build(network), network.graph, onnx.ModelProto())
+        return
+    report = verify(build(network), network.graph, onnx.ModelProto())
+    assert len(report.measured) == DRAWS * len(lucky.measured)
+    assert all(one.max_abs is not None and one.max_abs <= one.bound for one in report.measured)
 
 
 def test_a_network_of_zeros_passes() -> None:
