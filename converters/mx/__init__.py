@@ -1,0 +1,94 @@
+"""MXNet: what is in a `.params` and the symbol beside it, and the network that they describe."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from converters.formats import SGD, Executed
+from converters.lowering import Infer, Lowered, Lowering
+from converters.mx import operators, params, symbol
+from converters.mx.network import NULL, RULES, check_operators, lower, reachable
+from models.errors import FormatError, SpecError
+from models.graph import Array, Shape
+
+__all__ = ["MXSource", "operators"]
+
+PREFIXES = ("arg:", "aux:")  # what MXNet's save_checkpoint and HybridBlock.export put before names
+
+
+class MXSource:
+    """An open `.params` file and the symbol that belongs to it.
+
+    Attributes:
+        name: What errors call the file.
+        format: The layouts of its arrays, such as `mxnet-params-v2`.
+        classes: The operators that its outputs need, and how many of each.
+        arrays: By name, without `arg:` and `aux:`.
+    """
+
+    def __init__(self, path: Path, name: Path | None = None, *, symbol_path: Path) -> None:
+        """Read the file at `path`; errors call it `name` where it was unpacked from another file.
+
+        Raises:
+            FormatError: A file is damaged, or has no names.
+        """
+        self.name = name or path
+        stored = params.read(path, self.name)
+        if stored.arrays and not stored.named:
+            raise FormatError(
+                self.name, "the names", found="none", expected="one for each array of the symbol"
+            )
+        versions = "+".join(stored.versions).lower() or "empty"
+        self.format = f"mxnet-params-{versions}"
+        self.arrays = _bare(self.name, stored.arrays)
+        self.symbol_path = symbol_path
+        self.symbol = symbol.read(symbol_path)
+        nodes = (self.symbol.nodes[index] for index in reachable(self.symbol))
+        self.classes = Counter(node.op for node in nodes if node.op != NULL)
+
+    def check(self, infer: Infer) -> None:
+        """Raise UnsupportedLayer unless every operator has a rule."""
+        check_operators(self.symbol_path, self.symbol)
+
+    def lower(
+        self,
+        shapes: Sequence[Shape],
+        infer: Infer,
+        numbers: Mapping[int, Array] | None = None,
+    ) -> Lowered:
+        """Return the network for inputs of these shapes; see `converters.mx.network.lower`."""
+        net = Lowering(self.name, infer)
+        return lower(self.symbol_path, self.symbol, self.arrays, shapes, net)
+
+    def follow(self, inputs: Sequence[Array], report: Callable[[Executed], object]) -> None:
+        """Run the operators by MXNet's definitions; see `converters.mx_oracle.follow`."""
+        # Only now: `relume inspect` reads files without it.
+        import_module("converters.mx_oracle").follow(self, inputs, report)
+
+    def sgd(self, path: Path) -> SGD:
+        """Raise SpecError: a `.states` file beside a checkpoint is a pickle of MXNet's objects."""
+        raise SpecError(f"{path}: the state of an MXNet optimizer is not read")
+
+    def without_rule(self) -> list[str]:
+        """Return the operators of the symbol that no rule covers, sorted."""
+        return sorted(name for name in self.classes if name not in RULES)
+
+
+def _bare(path: Path, arrays: Mapping[str, Array | None]) -> dict[str, Array]:
+    """Return the arrays by the names that a symbol uses; placeholders are none.
+
+    Raises:
+        FormatError: One name stands for a learned and for a measured array.
+    """
+    found: dict[str, Array] = {}
+    for name, array in arrays.items():
+        bare = name[4:] if name.startswith(PREFIXES) else name
+        if array is None:
+            continue
+        if bare in found:
+            raise FormatError(
+                path, f"array {name}", found=f"{bare} a second time", expected="one array of a name"
+            )
+        found[bare] = array
+    return found

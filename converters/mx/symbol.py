@@ -156,5 +156,19 @@ class _Reader:
         return value
 
     def _error(self, at: str, found: Any, expected: str) -> FormatError:
-        shown = found if isinstance(found, str) else json.dumps(found)
-        return _error(self._path, at, "nothing" if found is None else shown[:80], expected)
+        return _error(self._path, at, _shown(found), expected)
+
+
+def _shown(found: Any) -> str:
+    """Return a value in short; lists within lists may be deeper than Python follows."""
+    match found:
+        case None:
+            return "nothing"
+        case str():
+            return found[:80]
+        case dict():
+            return f"an object with {', '.join(map(repr, list(found)[:4]))}"[:80]
+        case list() if any(isinstance(one, list | dict) for one in found):
+            return f"a list of {len(found):,}"
+        case _:
+            return json.dumps(found)[:80]

@@ -1,0 +1,130 @@
+"""Rules of pooling (src/operator/nn/pooling.cc, pooling-inl.h, pool.h)."""
+
+import math
+
+import numpy as np
+
+from converters.lowering import Value
+from converters.mx.network import Operator, Outputs, Run, operator
+
+KINDS = ("max", "avg", "sum", "lp")
+Pair = tuple[int, ...]
+
+
+@operator("Pooling", "Pooling_v1")
+def pooling(run: Run, op: Operator) -> Outputs:
+    """Pooling of images; the largest number of each window unless the file says otherwise.
+
+    With `global_pool`, the window is the whole map, whatever `kernel`, `stride` and `pad` say. The
+    number of windows is rounded down (`valid`) or up (`full`).
+    """
+    given, settings = op.value(), op.settings
+    if len(given.shape) != 4:
+        raise op.unsupported(f"takes images, its input has {len(given.shape)} dimensions")
+    layout = settings.text("layout", "NCHW")
+    if layout != "NCHW":
+        raise op.unsupported(f"layout {layout}: only NCHW is converted")
+    settings.neutral("cudnn_off")
+    kind = settings.one_of("pool_type", KINDS, "max")
+    whole = settings.flag("global_pool", default=False)
+    kernel = settings.sizes("kernel", None if whole else 2)
+    stride, padding = settings.sizes("stride"), settings.sizes("pad")
+    rule = settings.one_of("pooling_convention", ("valid", "full", "same"), "valid")
+    counted = settings.flag("count_include_pad", default=True)
+    power = settings.integer("p_value", 0)
+    if whole:
+        kernel, stride, padding, rule = given.shape[2:], (1, 1), (0, 0), "valid"
+    elif len(kernel) != 2 or min(kernel) < 1:
+        raise settings.error("kernel", str(kernel), "2 sizes of 1 or more")
+    stride, padding = _pair(op, "stride", stride, 1), _pair(op, "pad", padding, 0)
+    if rule == "same":
+        raise op.unsupported("pooling_convention same, which MXNet has for rows only")
+    window = {"kernel_size": kernel, "stride": stride, "padding": padding}
+    ragged = rule == "full" and _sticks_out(op, given, kernel, stride, padding)
+    if kind == "max":
+        return run.net.add(
+            op.name, "MaxPool2d", given, **window, dilation=(1, 1), ceil_mode=ragged
+        )
+    if kind == "avg":
+        return run.net.add(
+            op.name,
+            "AvgPool2d",
+            given,
+            **window,
+            ceil_mode=ragged,
+            count_include_pad=counted,
+        )
+    if ragged:
+        raise op.unsupported(f"pool_type {kind} with windows that stick out of the image")
+    return _summed(run, op, given, kernel, stride, padding, 1 if kind == "sum" else power)
+
+
+def _summed(
+    run: Run, op: Operator, given: Value, kernel: Pair, stride: Pair, padding: Pair, power: int
+) -> Value:
+    """Return sums of windows, or for a power of 2 the roots of the sums of squares."""
+    if power not in (1, 2):
+        raise op.unsupported(f"p_value {power}: only 1 and 2 have an exact form")
+    if power == 2:
+        given = run.net.add(f"{op.name}_square", "Mul", given, given)
+    mean = run.net.add(
+        f"{op.name}_mean",
+        "AvgPool2d",
+        given,
+        kernel_size=kernel,
+        stride=stride,
+        padding=padding,
+        ceil_mode=False,
+        count_include_pad=True,
+    )
+    name = op.name if power == 1 else f"{op.name}_sum"
+    total = run.net.add(name, "Scale", mean, factor=math.prod(kernel))
+    return total if power == 1 else run.net.add(op.name, "Power", total, exponent=0.5)
+
+
+def _sticks_out(op: Operator, given: Value, kernel: Pair, stride: Pair, padding: Pair) -> bool:
+    """Tell whether a last window is cut off by the edge of the padded image.
+
+    One that begins behind the image has nothing in it: MXNet gives the smallest float or 0, where
+    torch.nn drops it. Refused.
+    """
+    ragged = False
+    for length, window, step, pad in zip(given.shape[2:], kernel, stride, padding, strict=True):
+        rest = (length + 2 * pad - window) % step
+        count = -(-(length + 2 * pad - window) // step)
+        if rest and count * step - pad >= length:
+            raise op.unsupported("pooling_convention full with a window wholly outside the image")
+        ragged = ragged or rest > 0
+    return ragged
+
+
+def _pair(op: Operator, key: str, found: Pair, default: int) -> Pair:
+    pair = found or (default, default)
+    if len(pair) != 2 or min(pair) < default:
+        raise op.settings.error(key, str(found), f"2 sizes of {default} or more")
+    return pair
+
+
+@operator("_contrib_AdaptiveAvgPooling2D")
+def adaptive_avg_pooling(run: Run, op: Operator) -> Outputs:
+    """The mean of as many windows as asked for (src/operator/contrib/adaptive_avg_pooling-inl.h).
+
+    One number stands for both sides, none for 1.
+    """
+    given = op.value()
+    if len(given.shape) != 4:
+        raise op.unsupported(f"takes images, its input has {len(given.shape)} dimensions")
+    size = op.settings.sizes("output_size", default=(1,))
+    if len(size) > 2 or min(size) < 1:
+        raise op.settings.error("output_size", str(size), "1 or 2 sizes of 1 or more")
+    for length, count in zip(given.shape[2:], (size * 2)[:2], strict=True):
+        exact = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
+        if _windows(length, count) != exact:
+            raise op.unsupported(f"{count} windows over {length} pixels round differently")
+    return run.net.add(op.name, "AdaptiveAvgPool2d", given, output_size=(size * 2)[:2])
+
+
+def _windows(length: int, count: int) -> list[tuple[int, int]]:
+    """Return start and end of each window, in MXNet's own arithmetic (`START_IND`, `END_IND`)."""
+    ends = [np.float32(i * length) / np.float32(count) for i in range(count + 1)]
+    return [(math.floor(ends[i]), math.ceil(ends[i + 1])) for i in range(count)]
