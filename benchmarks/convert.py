@@ -1,16 +1,20 @@
-"""What reading and converting cost, next to a plain `read()` of the same file.
+"""What reading and converting cost, next to a plain `read()` of the same file and to others.
 
     python benchmarks/convert.py irv2.t7 [-n 5] [--json]
 
 Every figure is the median of n runs in processes of their own, reading and converting each taken
-in turn, so that a slow minute of the machine hits all that is compared. Walking is timed inside its
-process (starting Python is not reading); the others are whole commands. Anonymous memory is what a
-process holds besides files that it maps: RssAnon of /proc/self/status, before and after. Needs
-Linux and GNU time.
+in turn, so that a slow minute of the machine hits all that is compared. Readers are timed inside
+their process (starting Python is not reading); `relume` is timed as a whole command. Anonymous
+memory is what a process holds besides files that it maps: RssAnon of /proc/self/status, before and
+after. Text is measured on a storage of random weights, made for it as Torch7 writes it.
+
+The others are torchfile 0.1.0 and OpenCV, of the extras `bench` and `dev`; one that is not
+installed, or does not take the file, is named as such. Needs Linux and GNU time.
 """
 
 import argparse
 import json
+import random
 import statistics
 import subprocess
 import sys
@@ -48,6 +52,28 @@ print(json.dumps({"seconds": seconds, "anonymous": anonymous() - before, "views"
 """
 
 
+OTHER = """
+import importlib.util, json, sys, time
+package, call = sys.argv[2:4]
+if importlib.util.find_spec(package) is None:
+    sys.exit(print(json.dumps({"note": "not installed"})))
+module = importlib.import_module(package)
+start = time.perf_counter()
+try:
+    eval(call, {package: module, "path": sys.argv[1]})
+except Exception as error:
+    sys.exit(print(json.dumps({"note": f"refuses it: {type(error).__name__}"})))
+print(json.dumps({"seconds": time.perf_counter() - start}))
+"""
+TORCHFILE = ["torchfile", "torchfile.load(path)"]
+OPENCV = ["cv2", "cv2.dnn.readNetFromTorch(path)"]
+OPENCV_TEXT = ["cv2", "cv2.dnn.readTorchBlob(path, False)"]
+
+TEXT_NUMBERS = 4_000_000  # 54 MB
+
+Rows = dict[str, dict[str, Any]]
+
+
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Time reading and converting a .t7 file.")
@@ -58,27 +84,60 @@ def main() -> int:
     source = given.source.resolve()
     with tempfile.TemporaryDirectory() as folder:
         rows = _measure(source, Path(folder), given.n)
+        text = _write_text(Path(folder) / "text.t7")
+        text_rows = _measure_text(text, given.n)
+        sizes = [one.stat().st_size for one in (source, text)]
     if given.json:
-        print(json.dumps({"source": source.name, "bytes": source.stat().st_size, "rows": rows}))
+        found = {"source": source.name, "bytes": sizes[0], "rows": rows}
+        print(json.dumps({**found, "text": {"bytes": sizes[1], "rows": text_rows}}))
     else:
-        print(_table(source, rows, given.n))
+        print(_table(source.name, sizes[0], rows, given.n))
+        print()
+        print(_table(f"text of {TEXT_NUMBERS:,} floats", sizes[1], text_rows, given.n))
     return 0
 
 
-def _measure(source: Path, folder: Path, runs: int) -> dict[str, dict[str, float]]:
+def _measure(source: Path, folder: Path, runs: int) -> Rows:
     relume = [sys.executable, "-m", "relume"]
     convert = [*relume, "convert", str(source), "-o", str(folder), "--force", "--json"]
     reading = {
-        "read() of the file": [sys.executable, "-c", READ, str(source)],
-        "walk to views": [sys.executable, "-c", WALK, str(source)],
+        "read() of the file": _inside(READ, source),
+        "walk to views": _inside(WALK, source),
+        "torchfile": _inside(OTHER, source, *TORCHFILE),
+        "OpenCV readNetFromTorch": _inside(OTHER, source, *OPENCV),
         "relume inspect": [*relume, "inspect", str(source), "--json"],
     }
     converting = {"convert, .pt only": [*convert, "--no-onnx"], "convert, .pt and .onnx": convert}
     return {**_in_turn(reading, runs), **_in_turn(converting, runs)}
 
 
-def _in_turn(jobs: dict[str, list[str]], runs: int) -> dict[str, dict[str, float]]:
-    taken: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
+def _measure_text(text: Path, runs: int) -> Rows:
+    jobs = {
+        "read() of the file": _inside(READ, text),
+        "read to arrays": _inside(WALK, text),
+        "torchfile": _inside(OTHER, text, *TORCHFILE),
+        "OpenCV readTorchBlob": _inside(OTHER, text, *OPENCV_TEXT),
+    }
+    return _in_turn(jobs, runs)
+
+
+def _inside(code: str, *arguments: str | Path) -> list[str]:
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def _write_text(path: Path) -> Path:
+    """Write a tensor of random weights as Torch7 writes it in text."""
+    weights = random.Random(0)
+    count = TEXT_NUMBERS
+    with path.open("w") as file:
+        file.write(f"4\n1\n3\nV 1\n17\ntorch.FloatTensor\n1\n{count}\n1\n1\n")
+        file.write(f"4\n2\n3\nV 1\n18\ntorch.FloatStorage\n{count}\n")
+        file.write(" ".join(f"{weights.gauss(0, 0.05):.9g}" for _ in range(count)) + "\n")
+    return path
+
+
+def _in_turn(jobs: dict[str, list[str]], runs: int) -> Rows:
+    taken: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
     for turn in range(runs + 1):
         for name, command in jobs.items():
             print(f"\r  run {turn} of {runs}: {name:24}", end="", file=sys.stderr, flush=True)
@@ -89,7 +148,7 @@ def _in_turn(jobs: dict[str, list[str]], runs: int) -> dict[str, dict[str, float
     return {name: _median(found) for name, found in taken.items()}
 
 
-def _timed(command: list[str]) -> dict[str, float]:
+def _timed(command: list[str]) -> dict[str, Any]:
     """Run a command; its own time if it prints one, else the whole process's; its peak memory."""
     start = time.perf_counter()
     process = subprocess.Popen(
@@ -104,6 +163,8 @@ def _timed(command: list[str]) -> dict[str, float]:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{errors}")
     found: dict[str, Any] = json.loads(printed)
+    if "note" in found:
+        return found
     return {
         "seconds": found.get("seconds", whole),
         "anonymous": found.get("anonymous", 0.0),
@@ -111,20 +172,28 @@ def _timed(command: list[str]) -> dict[str, float]:
     }
 
 
-def _median(found: list[dict[str, float]]) -> dict[str, float]:
+def _median(found: list[dict[str, Any]]) -> dict[str, Any]:
+    if "note" in found[0]:
+        return found[0]
     return {key: statistics.median(one[key] for one in found) for key in found[0]}
 
 
-def _table(source: Path, rows: dict[str, dict[str, float]], runs: int) -> str:
+def _table(name: str, size: int, rows: Rows, runs: int) -> str:
     plain = rows["read() of the file"]["seconds"]
     lines = [
-        f"{source.name}, {source.stat().st_size:,} bytes, medians of {runs}",
-        f"{'':26}{'seconds':>9}{'x read()':>10}{'peak MB':>10}{'of it new, anonymous':>22}",
+        f"{name}, {size:,} bytes, medians of {runs}",
+        f"{'':26}{'seconds':>9}{'MB/s':>8}{'x read()':>10}{'peak MB':>9}{'new, anonymous':>16}",
     ]
     for name, row in rows.items():
+        if "note" in row:
+            lines.append(f"{name:26}{row['note']}")
+            continue
         new = f"{row['anonymous']:.1f} MB" if row["anonymous"] else ""
-        times = row["seconds"] / plain
-        lines.append(f"{name:26}{row['seconds']:9.3f}{times:10.2f}{row['peak']:10.0f}{new:>22}")
+        seconds = row["seconds"]
+        speed, times = size / seconds / 1e6, seconds / plain
+        lines.append(
+            f"{name:26}{seconds:9.3f}{speed:8,.0f}{times:10.2f}{row['peak']:9.0f}{new:>16}"
+        )
     return "\n".join(lines)
 
 

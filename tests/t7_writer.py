@@ -1,4 +1,4 @@
-"""Writes binary `.t7` records, as Torch7's own `File:writeObject` does, for tests."""
+"""Writes `.t7` records in any layout, as Torch7's own `File:writeObject` does, for tests."""
 
 import struct
 from collections.abc import Mapping
@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-KINDS = {"f4": "Float", "f8": "Double", "f2": "Half", "i8": "Long", "i4": "Int", "u1": "Byte"}
+from converters.t7.objects import NATIVE, Layout
+
+KINDS = {
+    "f2": "Half",
+    "f4": "Float",
+    "f8": "Double",
+    "i1": "Char",
+    "i2": "Short",
+    "i4": "Int",
+    "i8": "Long",
+    "u1": "Byte",
+}
 
 
 class Shared:
@@ -33,6 +44,13 @@ class Module:
         self.fields = fields
 
 
+class Raw:
+    """An object of a class that writes its bytes as they are, as torch.Generator does."""
+
+    def __init__(self, class_name: str, content: bytes) -> None:
+        self.class_name, self.content = class_name, content
+
+
 class Sizes:
     """A LongStorage, as nn.View keeps its size."""
 
@@ -40,26 +58,51 @@ class Sizes:
         self.sizes = sizes
 
 
-def t7(value: Any) -> bytes:
+def t7(value: Any, layout: Layout = NATIVE) -> bytes:
     """Return the file that holds `value`; objects that are the same are written once."""
-    return b"".join(_Writer().object(value))
+    return b"".join(_Writer(layout).object(value))
 
 
-def write(path: Path, value: Any) -> Path:
+def write(path: Path, value: Any, layout: Layout = NATIVE) -> Path:
     """Write `value` to a file and return its path."""
-    path.write_bytes(t7(value))
+    path.write_bytes(t7(value, layout))
     return path
 
 
-def _text(text: str | bytes) -> bytes:
-    raw = text if isinstance(text, bytes) else text.encode()
-    return struct.pack("<i", len(raw)) + raw
-
-
 class _Writer:
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
         self.indices: dict[int, int] = {}
         self.kept: list[Any] = []  # so that ids stay unique
+
+    def ints(self, *values: int) -> bytes:
+        if self.layout.text:
+            return b"".join(b"%d\n" % value for value in values)
+        return struct.pack(f"{self.layout.order}{len(values)}i", *values)
+
+    def longs(self, *values: int) -> bytes:
+        if self.layout.text:
+            return b" ".join(b"%d" % value for value in values) + b"\n" * bool(values)
+        form = f"{len(values)}{'q' if self.layout.long == 8 else 'i'}"
+        return struct.pack(self.layout.order + form, *values)
+
+    def double(self, value: float) -> bytes:
+        if self.layout.text:
+            return b"%.17g\n" % value
+        return struct.pack(f"{self.layout.order}d", value)
+
+    def text(self, text: str | bytes) -> bytes:
+        raw = text if isinstance(text, bytes) else text.encode()
+        return self.ints(len(raw)) + raw + b"\n" * (self.layout.text and bool(raw))
+
+    def numbers(self, numbers: Any) -> bytes:
+        if not self.layout.text:
+            return numbers.astype(self.layout.stored(numbers.dtype)).tobytes()
+        if numbers.itemsize == 1:
+            return numbers.tobytes() + b"\n" * bool(numbers.size)
+        form = {"f2": "%.9g", "f4": "%.9g", "f8": "%.17g"}.get(numbers.dtype.str[1:], "%d")
+        line = " ".join(form % value for value in numbers.ravel().tolist())
+        return line.encode() + b"\n" * bool(numbers.size)
 
     def index(self, value: Any) -> tuple[int, bool]:
         self.kept.append(value)
@@ -68,56 +111,52 @@ class _Writer:
 
     def object(self, value: Any) -> list[bytes]:
         if value is None:
-            return [struct.pack("<i", 0)]
+            return [self.ints(0)]
         if isinstance(value, bool):
-            return [struct.pack("<ii", 5, value)]
+            return [self.ints(5, value)]
         if isinstance(value, (int, float)):
-            return [struct.pack("<id", 1, value)]
+            return [self.ints(1), self.double(value)]
         if isinstance(value, (str, bytes)):
-            return [struct.pack("<i", 2), _text(value)]
+            return [self.ints(2), self.text(value)]
         if isinstance(value, (list, Mapping)):
             return self.table(value)
         return self.torch(value)
 
     def table(self, value: Any) -> list[bytes]:
         index, known = self.index(value)
-        head = [struct.pack("<ii", 3, index)]
+        head = [self.ints(3, index)]
         if known:
             return head
         pairs = enumerate(value, 1) if isinstance(value, list) else value.items()
         items = [piece for key, item in pairs for piece in self.object(key) + self.object(item)]
-        return [*head, struct.pack("<i", len(value)), *items]
+        return [*head, self.ints(len(value)), *items]
 
     def torch(self, value: Any) -> list[bytes]:
         index, known = self.index(value)
-        head = [struct.pack("<ii", 4, index)]
+        head = [self.ints(4, index)]
         if known:
             return head
-        head.append(_text("V 1"))
+        head.append(self.text("V 1"))
         if isinstance(value, Module):
-            return [*head, _text(value.class_name), *self.table(value.fields)]
+            return [*head, self.text(value.class_name), *self.table(value.fields)]
+        if isinstance(value, Raw):
+            end = b"\n" * self.layout.text
+            return [*head, self.text(value.class_name), value.content, end]
         if isinstance(value, Sizes):
-            return [
-                *head,
-                _text("torch.LongStorage"),
-                struct.pack(f"<q{len(value.sizes)}q", len(value.sizes), *value.sizes),
-            ]
+            value = Shared(np.array(value.sizes, "i8"), "Long")
         if isinstance(value, Shared):
-            numbers = value.numbers
-            return [
-                *head,
-                _text(f"torch.{value.kind}Storage"),
-                struct.pack("<q", numbers.size),
-                numbers.tobytes(),
-            ]
+            name, numbers = f"torch.{value.kind}Storage", value.numbers
+            return [*head, self.text(name), self.longs(numbers.size), self.numbers(numbers)]
         if isinstance(value, np.ndarray):
             steps = [step // value.itemsize for step in np.ascontiguousarray(value).strides]
             value = View(
                 Shared(np.ascontiguousarray(value), KINDS[value.dtype.str[1:]]), value.shape, steps
             )
         kind = value.storage.kind if value.storage is not None else "Float"
-        rank = len(value.shape)
-        geometry = struct.pack(
-            f"<i{2 * rank + 1}q", rank, *value.shape, *value.strides, value.offset + 1
-        )
-        return [*head, _text(f"torch.{kind}Tensor"), geometry, *self.object(value.storage)]
+        geometry = [
+            self.ints(len(value.shape)),
+            self.longs(*value.shape),
+            self.longs(*value.strides),
+            self.longs(value.offset + 1),
+        ]
+        return [*head, self.text(f"torch.{kind}Tensor"), *geometry, *self.object(value.storage)]

@@ -124,8 +124,9 @@ class BinaryRecords(Records):
         data, at = self.file.data, self.at
         length, version, size = self._head(data, at) if self.file.size - at > 11 else (0, b"", 0)
         if length == 3 and version == b"V 1" and 0 <= size <= MAX_CLASS_NAME:
-            name = self.classes.get(data[at + 11 : at + 11 + size])
-            if name is not None:
-                self.at = at + 11 + len(name)
+            raw = data[at + 11 : at + 11 + size]
+            name = self.classes.get(raw)
+            if name is not None and len(raw) == size:
+                self.at = at + 11 + size
                 return name, 1
         return super().class_record()

@@ -6,6 +6,7 @@ a read-only view until somebody copies it.
 
 import mmap
 import struct
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from converters.t7.records import RECUR_FUNCTION, Records, kind
 from converters.t7.text import TextRecords
 from models.errors import FormatError
 
-__all__ = ["kind", "read"]
+__all__ = ["kind", "read", "read_data"]
 
 
 def read(path: Path, name: Path | None = None) -> Any:
@@ -31,13 +32,18 @@ def read(path: Path, name: Path | None = None) -> Any:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:  # mmap cannot map an empty file
             raise FormatError(name, 0, found="an empty file", expected="a .t7 file") from error
+    return read_data(name, data)
+
+
+def read_data(name: Path, data: mmap.mmap | bytes) -> Any:
+    """Return the first object of a file whose bytes are at hand; see `read`."""
     order = _order(name, data)
     if order == "text":
         return TextRecords(T7File(name, data, TEXT)).read()
     return _binary(name, data, order)
 
 
-def _binary(name: Path, data: mmap.mmap, order: str) -> Any:
+def _binary(name: Path, data: mmap.mmap | bytes, order: str) -> Any:
     """Read with a long of 8 bytes or, where that fails, of 4.
 
     Nothing in a file says which it is, but read with the wrong one it goes wrong at its first
@@ -52,11 +58,14 @@ def _binary(name: Path, data: mmap.mmap, order: str) -> Any:
     except FormatError as error:
         if not records.met_longs:
             raise
+        evidence = sum(_sound(records))
+        records.objects.clear()  # the memory is wanted
+        traceback.clear_frames(error.__traceback__)
         others = BinaryRecords(T7File(name, data, Layout(order, 4)))
         try:
             value = others.read()
         except FormatError as other:
-            raise (other if sum(_sound(others)) > sum(_sound(records)) else error) from None
+            raise (other if sum(_sound(others)) > evidence else error) from None
         sound = _sound(others)
         if all(sound) and (sound or others.at == len(data)):
             return value
@@ -71,7 +80,7 @@ def _sound(records: Records) -> list[bool]:
     ]
 
 
-def _order(name: Path, data: mmap.mmap) -> str:
+def _order(name: Path, data: mmap.mmap | bytes) -> str:
     """Return `<`, `>` or `text`, by the type id that every file starts with.
 
     Raises:

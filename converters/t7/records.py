@@ -94,8 +94,9 @@ class Records(ABC):
                     elif key is NOTHING:
                         key = self.key(value)
                     else:
-                        if value is not None:  # in Lua a key with a nil value is an absent key
-                            holder[key] = value
+                        holder[key] = value
+                        if value is None:  # in Lua a key with a nil value is an absent key
+                            del holder[key]
                         key = NOTHING
                         left -= 1
                 awaited = 0

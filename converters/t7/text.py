@@ -21,7 +21,7 @@ _SPACE = rb"[ \t\n\v\f\r]"
 _INTEGER = re.compile(_SPACE + rb"*([+-]?[0-9]{1,20})(?=" + _SPACE + rb")\n?")
 _DECIMAL = re.compile(
     _SPACE
-    + rb"*([+-]?(?:[0-9]{1,400}\.?[0-9]{0,400}(?:e[+-]?[0-9]{1,9})?|inf|nan))(?="
+    + rb"*([+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?(?:e[+-]?[0-9]{1,9})?|inf|nan))(?="
     + _SPACE
     + rb")\n?"
 )
@@ -45,33 +45,36 @@ class TextRecords(Records):
 
     def read_bytes(self, length: int, what: str) -> bytes:
         """Read bytes as they are, and the newline after them."""
-        left = self.file.size - self.at
-        if not 0 <= length <= left:
-            raise self.file.error(
-                self.at, f"a {what} of {length:,} bytes", f"0 to the {left:,} that are left"
-            )
-        start, self.at = self.at, self.at + length
-        if length and self.file.data[self.at : self.at + 1] == b"\n":
-            self.at += 1
+        start = self._skip(length, what)
         return self.file.data[start : start + length]
 
     def step_over(self, class_name: str, size: int) -> Storage:
         """Step over the line of numbers; they are read when they are asked for."""
         start = self.at
         if STORAGE_CLASSES[class_name].itemsize == 1:
-            self.read_bytes(size, "storage")
-            return Storage(class_name, self.file, start, size)
+            return Storage(class_name, self.file, self._skip(size, "storage"), size)
         end = start
         if size:
             end = self.file.data.find(b"\n", start)
-            if end < 0 or 2 * size - 1 > end - start:  # a digit each, and spaces between them
+            length = (self.file.size if end < 0 else end) - start
+            if end < 0 or length < 2 * size - 1:  # a digit each, and spaces between them
                 raise self.file.error(
-                    start,
-                    f"a line of {max(end, self.file.size) - start:,} bytes",
-                    f"{size:,} numbers and a newline",
+                    start, f"a line of {length:,} bytes", f"{size:,} numbers and a newline"
                 )
             self.at = end + 1
         return TextStorage(class_name, self.file, (start, end), size)
+
+    def _skip(self, length: int, what: str) -> int:
+        """Step over bytes and the newline after them; return where they start."""
+        start, left = self.at, self.file.size - self.at
+        if not 0 <= length <= left:
+            raise self.file.error(
+                start, f"a {what} of {length:,} bytes", f"0 to the {left:,} that are left"
+            )
+        self.at += length
+        if length and self.file.data[self.at : self.at + 1] == b"\n":
+            self.at += 1
+        return start
 
     def _integer(self, limit: int) -> int:
         start = self.at

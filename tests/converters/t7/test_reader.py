@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from converters.packing import unpacked
 from converters.t7 import reader
 from converters.t7.objects import (
+    NATIVE,
+    TEXT,
     Function,
+    Layout,
     LuaBoolean,
     LuaTable,
     Storage,
@@ -87,6 +91,14 @@ def test_true_is_not_the_key_1(tmp_path: Path) -> None:
 def test_a_nil_value_is_an_absent_key(tmp_path: Path) -> None:
     """Setting a key to nil removes it in Lua."""
     assert plain(read(tmp_path, t7({"gone": None, "kept": 1.0}))) == {"kept": 1.0}
+
+
+def test_the_last_of_two_equal_keys_wins(tmp_path: Path) -> None:
+    """As when Lua sets a field twice; nil takes it away."""
+    content = t7({"a": 1.0, "b": 2.0, "c": 3.0}).replace(b"b", b"a")
+    assert plain(read(tmp_path, content)) == {"a": 2.0, "c": 3.0}
+    content = t7({"a": 1.0, "b": None, "c": 3.0}).replace(b"b", b"a")
+    assert plain(reader.read_data(tmp_path, content)) == {"c": 3.0}
 
 
 def test_shared_objects_stay_shared(tmp_path: Path) -> None:
@@ -168,6 +180,17 @@ def test_objects_of_unknown_classes_keep_their_fields(tmp_path: Path) -> None:
     assert isinstance(found.fields["sizes"], Storage)
     assert found.fields["sizes"].array().tolist() == [2, 3]
     assert repr(found.fields["sizes"]) == "<torch.LongStorage of 2>"
+
+
+@pytest.mark.parametrize("layout", [NATIVE, TEXT], ids=str)
+def test_class_names_may_have_any_letters(layout: Layout) -> None:
+    """A name's length counts bytes, not letters, the second time too."""
+    content = t7([Module("my.Größe", a=1.0), Module("my.Größe", a=2.0)], layout)
+    found = reader.read_data(Path("made.t7"), content).array()
+    assert [(one.class_name, one.fields["a"]) for one in found] == [
+        ("my.Größe", 1),
+        ("my.Größe", 2),
+    ]
 
 
 def test_records_without_a_version(tmp_path: Path) -> None:
@@ -311,35 +334,44 @@ def use(value: Any) -> None:
             found.array().sum()
 
 
-SEED_FILE = t7(
-    Module(
-        "nn.Sequential",
-        train=False,
-        modules=[
-            Module("nn.Linear", weight=np.ones((2, 3), "f4"), bias=np.zeros(2, "f4")),
-            Module("nn.ReLU"),
-        ],
-        table={"a": [1.0, 2.0], True: "x"},
-        size=Sizes(-1, 4),
-    )
+SEED = Module(
+    "nn.Sequential",
+    train=False,
+    modules=[
+        Module("nn.Linear", weight=np.ones((2, 3), "f4"), bias=np.zeros(2, "f4")),
+        Module("nn.ReLU"),
+    ],
+    table={"a": [1.0, 2.0], True: "x"},
+    size=Sizes(-1, 4),
+    double=np.array([0.1, -1e300]),
 )
+LAYOUTS = [NATIVE, Layout("<", 4), Layout(">", 8), Layout(">", 4), TEXT]
 
 
-@given(st.data())
-def test_any_byte_flipped_is_our_error_or_a_value(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    """Damage never ends in another exception."""
-    content = bytearray(SEED_FILE)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@given(data=st.data())
+def test_any_byte_flipped_is_our_error_or_a_value(layout: Layout, data: st.DataObject) -> None:
+    """Damage never ends in another exception, whatever the layout."""
+    content = bytearray(t7(SEED, layout))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    cut = data.draw(st.integers(0, len(content)))
-    path = tmp_path_factory.getbasetemp() / "flipped.t7"
-    path.write_bytes(bytes(content[:cut]) if data.draw(st.booleans()) else bytes(content))
+    cut = data.draw(st.integers(1, len(content)))
+    damaged = bytes(content[:cut]) if data.draw(st.booleans()) else bytes(content)
     with suppress(FormatError):
-        use(reader.read(path))
+        use(reader.read_data(Path("flipped.t7"), damaged))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@given(noise=st.binary(max_size=200))
+def test_noise_after_a_good_start_is_our_error_or_a_value(layout: Layout, noise: bytes) -> None:
+    """A file may say anything after its first table began."""
+    start = t7({"key": 1.0, "tensor": np.ones(2, "f4")}, layout)
+    for cut in (len(start) // 4, len(start) // 2, len(start) - 9):
+        with suppress(FormatError):
+            use(reader.read_data(Path("noise.t7"), start[:cut] + noise))
+
+
+MAX_MEMORY = 50_000_000  # bytes; the largest, of 100,000 nested tables, has 3 MB itself
 MALFORMED = json.loads((golden("torch7/malformed/malformed.json")).read_text())
 
 
@@ -349,12 +381,36 @@ MALFORMED = json.loads((golden("torch7/malformed/malformed.json")).read_text())
     ids=lambda case: case["file"],
 )
 def test_hostile_files(case: dict[str, str]) -> None:
-    """Every damaged file that was made for this ends as its list says: a value or our error."""
+    """Every damaged file that was made for this ends as its list says: a value or our error.
+
+    It takes no more memory than the bytes of the file can justify, and comes to an end.
+    """
     path = golden(f"torch7/malformed/{case['file']}")
     outcome = "value"
-    try:
-        with unpacked(path) as content:
+    with unpacked(path) as content:
+        tracemalloc.start()
+        try:
             use(reader.read(content, path))
-    except LegacyModelError:
-        outcome = "error"
+        except LegacyModelError:
+            outcome = "error"
+        finally:
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
     assert outcome in case["must"].partition("_then_")[0]
+    assert peak < MAX_MEMORY
+
+
+def test_a_second_try_does_not_keep_the_first() -> None:
+    """A file that fails with both sizes of a long takes the memory of one reading."""
+    depth = 20_000
+    nest = b"".join(struct.pack("<5i", 3, index, 1, 2, 1) + b"k" for index in range(depth))
+    lie = t7(Sizes(1)).replace(long_(1), long_(1 << 40), 1)
+    content = nest + lie.replace(struct.pack("<ii", 4, 1), struct.pack("<ii", 4, depth), 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match="a storage of 1,099,511,627,776 x 8 bytes"):
+            reader.read_data(Path("nest.t7"), content)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 18 * len(content)  # one reading has 13 times the file's bytes, two have 23
