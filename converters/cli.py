@@ -5,8 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from converters.t7 import T7Source
-from converters.t7.checkpoints import locate
+from converters.sources import Found, find
 from models.errors import SpecError
 from models.graph import MAX_ELEMENTS, Shape
 from models.presets import PRESETS
@@ -17,8 +16,11 @@ KINDS = ("pt", "onnx", "safetensors")
 
 @reports_errors
 def t7_to_pt(argv: Sequence[str] | None = None) -> int:
-    """Convert a Torch7 checkpoint."""
-    parser = _parser("Convert a Torch7 .t7 checkpoint to PyTorch (.pt) and ONNX, and verify both.")
+    """Convert a checkpoint of Torch7, or of MXNet."""
+    parser = _parser(
+        "Convert a Torch7 .t7 or an MXNet .params checkpoint to PyTorch (.pt) and ONNX, and verify "
+        "both."
+    )
     _add_results(parser)
     _add_source(parser)
     parser.add_argument(
@@ -40,7 +42,7 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
         "none: with --only safetensors, write the file's tensors under its own names",
     )
     given = parser.parse_args(argv)
-    found = locate(given.source)
+    found = _found(given)
     if given.optimizer and found.optimizer is None:
         raise SpecError(f"--optimizer: {found.model} has no optimState beside it")
     wanted = {given.only} if given.only else {"pt"}
@@ -60,7 +62,7 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
         compare=given.verify == "full",
         force=given.force,
     )
-    printing.print_outcome(pipeline.convert(found.model, T7Source, options), as_json=given.json)
+    printing.print_outcome(pipeline.convert(found.model, found.opener, options), as_json=given.json)
     return 0
 
 
@@ -95,10 +97,12 @@ def verify(argv: Sequence[str] | None = None) -> int:
     )
     _add_source(parser)
     given = parser.parse_args(argv)
-    found = locate(given.source)
+    found = _found(given)
     from converters import pipeline, printing  # noqa: PLC0415  torch takes a second to load
 
-    compared = pipeline.verify_source(found.model, T7Source, given.input, given.input_shape)
+    compared = pipeline.verify_source(
+        found.model, found.opener, given.input, given.input_shape
+    )
     printing.print_compared(compared, as_json=given.json)
     return 0
 
@@ -124,7 +128,21 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help=".t7 file, also packed as .xz or .gz; or a training script's folder or latest.t7",
+        help=".t7 or .params file, also packed as .xz or .gz; or a folder of one checkpoint, a "
+        "training script's folder or latest.t7",
+    )
+    parser.add_argument(
+        "epoch",
+        type=int,
+        nargs="?",
+        metavar="EPOCH",
+        help="with SOURCE a prefix, as MXNet names checkpoints: `resnet-50 0`",
+    )
+    parser.add_argument(
+        "--symbol",
+        type=Path,
+        metavar="FILE",
+        help="the graph of a .params file (default: the -symbol.json beside it)",
     )
     parser.add_argument(
         "--input",
@@ -139,6 +157,10 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         metavar="N,C,H,W[;...]",
         help="with --input none: the exact shape of each input, depth first where tables nest",
     )
+
+
+def _found(given: argparse.Namespace) -> Found:
+    return find(given.source, epoch=given.epoch, symbol=given.symbol)
 
 
 def _name(text: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.packing import unpacked
-from converters.t7 import T7Source
+from converters.sources import Found, find
 from models.terminal import reports_errors
 
 
@@ -15,27 +15,37 @@ from models.terminal import reports_errors
 def inspect(argv: Sequence[str] | None = None) -> int:
     """Print format, layers, parameters and top-level structure of a checkpoint."""
     parser = argparse.ArgumentParser(
-        description="Say what is in a .t7 checkpoint, without converting it."
+        description="Say what is in a .t7 or .params checkpoint, without converting it."
     )
     parser.add_argument(
-        "source", type=Path, metavar="SOURCE", help=".t7 file, also packed as .xz or .gz"
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help=".t7 or .params file, also packed as .xz or .gz; or a folder of one checkpoint",
+    )
+    parser.add_argument(
+        "epoch", type=int, nargs="?", metavar="EPOCH", help="with SOURCE a prefix, as in MXNet"
+    )
+    parser.add_argument(
+        "--symbol", type=Path, metavar="FILE", help="the graph of a .params file"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
-    found = summary(given.source)
+    found = summary(find(given.source, epoch=given.epoch, symbol=given.symbol))
     print(json.dumps(found) if given.json else "\n".join(_lines(found)))
     return 0
 
 
-def summary(path: Path) -> dict[str, Any]:
-    """Return what a `.t7` holds; numbers of its tensors stay on the disk.
+def summary(found: Found) -> dict[str, Any]:
+    """Return what a checkpoint holds; numbers of its tensors stay on the disk.
 
     Raises:
-        FormatError: The file is no `.t7`, is damaged, or holds no module.
+        FormatError: The file is damaged, or holds no network.
     """
+    path = found.model
     with unpacked(path) as plain:
         size = plain.stat().st_size
-        source = T7Source(plain, path)
+        source = found.opener(plain, path)
     learned, statistics, state = source.tensors()
     return {
         "source": str(path.resolve()),
@@ -55,11 +65,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
     layers = ", ".join(f"{name} {count:,}" for name, count in found["layers"].items())
     lines = [
         f"{Path(found['source']).name}: {found['format']}, {found['bytes']:,} bytes",
-        f"  layers      {layers}",
+        f"  layers      {layers or 'unknown: there is no symbol beside the file'}",
         f"  parameters  {found['parameters']:,} in {found['parameter_tensors']:,} tensors"
         f" ({', '.join(found['parameter_types'])})",
         f"  statistics  {found['statistics']:,} numbers of batch normalisation",
-        f"  left out    {found['state_tensors']:,} tensors of gradients, outputs, scratch memory",
+        f"  left out    {found['state_tensors']:,} tensors that no layer reads when it runs",
     ]
     if found["without_rule"]:
         lines.append(f"  no rule     {', '.join(found['without_rule'])}")

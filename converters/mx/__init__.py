@@ -4,17 +4,27 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from converters.formats import SGD, Executed
 from converters.lowering import Infer, Lowered, Lowering
 from converters.mx import operators, params, symbol
-from converters.mx.network import NULL, RULES, check_operators, lower, reachable
+from converters.mx.network import NULL, RULES, check_operators, implied, lower, reachable
+from converters.mx.symbol import Symbol
 from models.errors import FormatError, SpecError
 from models.graph import Array, Shape
 
 __all__ = ["MXSource", "operators"]
 
+STATISTICS = ("moving_mean", "moving_var", "running_mean", "running_var")  # how names end
 PREFIXES = ("arg:", "aux:")  # what MXNet's save_checkpoint and HybridBlock.export put before names
+
+
+class Stored(NamedTuple):
+    """How many numbers an array has, and of which type."""
+
+    size: int
+    class_name: str
 
 
 class MXSource:
@@ -27,8 +37,12 @@ class MXSource:
         arrays: By name, without `arg:` and `aux:`.
     """
 
-    def __init__(self, path: Path, name: Path | None = None, *, symbol_path: Path) -> None:
+    def __init__(
+        self, path: Path, name: Path | None = None, *, symbol_path: Path | None
+    ) -> None:
         """Read the file at `path`; errors call it `name` where it was unpacked from another file.
+
+        Without a symbol, its arrays can be listed and no more.
 
         Raises:
             FormatError: A file is damaged, or has no names.
@@ -42,14 +56,28 @@ class MXSource:
         versions = "+".join(stored.versions).lower() or "empty"
         self.format = f"mxnet-params-{versions}"
         self.arrays = _bare(self.name, stored.arrays)
-        self.symbol_path = symbol_path
-        self.symbol = symbol.read(symbol_path)
-        nodes = (self.symbol.nodes[index] for index in reachable(self.symbol))
-        self.classes = Counter(node.op for node in nodes if node.op != NULL)
+        self._symbol_path = symbol_path
+        self._symbol = symbol.read(symbol_path) if symbol_path else None
+        self.classes: Counter[str] = Counter()
+        if self._symbol is not None:
+            nodes = (self._symbol.nodes[index] for index in reachable(self._symbol))
+            self.classes = Counter(node.op for node in nodes if node.op != NULL)
+
+    def graph(self) -> tuple[Path, Symbol]:
+        """Return the symbol and where it is.
+
+        Raises:
+            SpecError: There is none.
+        """
+        if self._symbol_path is None or self._symbol is None:
+            raise SpecError(
+                f"{self.name}: no symbol beside it, which has the graph: --symbol FILE names it"
+            )
+        return self._symbol_path, self._symbol
 
     def check(self, infer: Infer) -> None:
         """Raise UnsupportedLayer unless every operator has a rule."""
-        check_operators(self.symbol_path, self.symbol)
+        check_operators(*self.graph())
 
     def lower(
         self,
@@ -59,7 +87,7 @@ class MXSource:
     ) -> Lowered:
         """Return the network for inputs of these shapes; see `converters.mx.network.lower`."""
         net = Lowering(self.name, infer)
-        return lower(self.symbol_path, self.symbol, self.arrays, shapes, net)
+        return lower(*self.graph(), self.arrays, shapes, net)
 
     def follow(self, inputs: Sequence[Array], report: Callable[[Executed], object]) -> None:
         """Run the operators by MXNet's definitions; see `converters.mx_oracle.follow`."""
@@ -73,6 +101,19 @@ class MXSource:
     def without_rule(self) -> list[str]:
         """Return the operators of the symbol that no rule covers, sorted."""
         return sorted(name for name in self.classes if name not in RULES)
+
+    def tensors(self) -> tuple[list[Stored], list[Stored], int]:
+        """Return the learned arrays, the running statistics, and how many no operator reads."""
+        read = set(self.arrays)
+        if self._symbol is not None:
+            needed = (self._symbol.nodes[index] for index in reachable(self._symbol))
+            read = {node.name for node in needed} | implied(self._symbol)
+        learned, statistics = [], []
+        for name, array in self.arrays.items():
+            kind = statistics if name.endswith(STATISTICS) else learned
+            if name in read:
+                kind.append(Stored(array.size, str(array.dtype)))
+        return learned, statistics, len(self.arrays.keys() - read)
 
 
 def _bare(path: Path, arrays: Mapping[str, Array | None]) -> dict[str, Array]:

@@ -270,6 +270,19 @@ def variables(symbol: Symbol, arrays: Mapping[str, Array]) -> list[int]:
     ]
 
 
+def implied(symbol: Symbol) -> set[str]:
+    """Return the names of arrays that operators read without having them as inputs."""
+    if symbol.version > UNVERSIONED:
+        return set()
+    nodes = [symbol.nodes[index] for index in reachable(symbol)]
+    return {
+        f"{node.name}_{name}"
+        for node in nodes
+        for name in _INPUTS.get(node.op, ())[len(node.inputs) :]
+        if name in ARRAYS
+    }
+
+
 def plain(name: str) -> str:
     """Return a name that may be a Python attribute's and stand in a graph."""
     safe = re.sub(r"[^\w@-]", "_", name, flags=re.ASCII) or "_"

@@ -94,17 +94,20 @@ def read(path: Path, name: Path | None = None) -> Params:
     with path.open("rb") as file:
         try:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:  # mmap cannot map an empty file
-            raise FormatError(
-                name, 0, found="an empty file", expected="an MXNet .params file"
-            ) from error
+        except ValueError:  # mmap cannot map an empty file
+            return read_data(name, b"")
+    return read_data(name, data)
+
+
+def read_data(name: Path, data: mmap.mmap | bytes) -> Params:
+    """Return the arrays of a file that is in memory; see `read`."""
     return _Reader(name, data).read()
 
 
 class _Reader:
     """Reads records from the start of a mapped file to its end."""
 
-    def __init__(self, name: Path, data: mmap.mmap) -> None:
+    def __init__(self, name: Path, data: mmap.mmap | bytes) -> None:
         self._name = name
         self._data = data
         self._size = len(data)
@@ -319,6 +322,8 @@ def _widened(halves: Array) -> Array:
 
 
 def _what(head: bytes) -> str:
+    if not head:
+        return "an empty file"
     found = next((what for magic, what in _OTHERS.items() if head.startswith(magic)), None)
     return found or f"bytes {head[:8].hex(' ')}"
 

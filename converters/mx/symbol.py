@@ -59,6 +59,11 @@ def read(path: Path) -> Symbol:
     """
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
+    return read_data(path, data)
+
+
+def read_data(path: Path, data: bytes) -> Symbol:
+    """Return the graph of a symbol that is in memory; see `read`."""
     return _Reader(path).symbol(_parsed(path, data))
 
 

@@ -20,7 +20,7 @@ def test_counts_are_the_converters(tmp_path: Path) -> None:
         "nn.BatchNormalization", running_mean=np.ones(4, "f4"), running_var=np.ones(4, "f4")
     )
     modules = [first, second, norm, Module("nn.Mystery")]
-    found = summary(write(tmp_path / "net.t7", Module("nn.Sequential", modules=modules)))
+    found = summary(find(write(tmp_path / "net.t7", Module("nn.Sequential", modules=modules))))
     assert found["parameters"] == 6
     assert found["statistics"] == 8
     assert found["state_tensors"] == 1
