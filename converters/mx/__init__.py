@@ -92,7 +92,9 @@ class MXSource:
     def follow(self, inputs: Sequence[Array], report: Callable[[Executed], object]) -> None:
         """Run the operators by MXNet's definitions; see `converters.mx_oracle.follow`."""
         # Only now: `relume inspect` reads files without it.
-        import_module("converters.mx_oracle").follow(self, inputs, report)
+        _, graph = self.graph()
+        oracle = import_module("converters.mx_oracle")
+        oracle.follow(graph, self.arrays, inputs, self.name, report)
 
     def sgd(self, path: Path) -> SGD:
         """Raise SpecError: a `.states` file beside a checkpoint is a pickle of MXNet's objects."""

@@ -109,6 +109,10 @@ class Operator:
             )
         return self._run.operand(self._node.inputs[index])
 
+    def reads(self, value: Value) -> bool:
+        """Tell whether a tensor is one of the inputs."""
+        return any(self._run.values.get(entry) is value for entry in self._node.inputs)
+
     def array(self, name: str) -> Array | None:
         """Return a stored array by what the operator calls it; one that is missing is noted."""
         index = _INPUTS[self.op].index(name)
@@ -142,7 +146,7 @@ class Run:
         self.missing: dict[str, None] = {}
         self.calls: list[Call] = []
         self._arrays = arrays
-        self._values: dict[Entry, Value] = {}
+        self.values: dict[Entry, Value] = {}
 
     def evaluate(self, shapes: Sequence[Shape]) -> list[Value]:
         """Apply the rules of all operators that the outputs need, and return the outputs."""
@@ -151,7 +155,7 @@ class Run:
             names = ", ".join(self.symbol.nodes[index].name for index in given)
             raise SpecError(f"{self.path}: {len(shapes)} shapes for {len(given)} inputs: {names}")
         for name, index, shape in zip(numbered("input", len(given)), given, shapes, strict=True):
-            self._values[Entry(index, 0)] = self.net.input(name, shape)
+            self.values[Entry(index, 0)] = self.net.input(name, shape)
         for index in reachable(self.symbol):
             node = self.symbol.nodes[index]
             if node.op != NULL:
@@ -166,11 +170,11 @@ class Run:
     def operand(self, entry: Entry) -> Operand:
         """Return what an operator reads from another node."""
         source = self.symbol.nodes[entry.node]
-        if entry in self._values:
-            return Operand(self._values[entry], None)
+        if entry in self.values:
+            return Operand(self.values[entry], None)
         if source.op == NULL and entry.output == 0:
             return Operand(None, self.stored(source.name))
-        count = sum(one.node == entry.node for one in self._values)
+        count = sum(one.node == entry.node for one in self.values)
         raise FormatError(
             self.path,
             f"layer {source.name} ({source.op})",
@@ -197,8 +201,10 @@ class Run:
         found.settings.check_all_read()
         values = outputs if isinstance(outputs, list) else [outputs]
         for output, value in enumerate(values):
-            self._values[Entry(index, output)] = value
-        self.calls.append(Call(node.name, node.op, tuple(value.name for value in values)))
+            self.values[Entry(index, output)] = value
+        # What an operator passes on is not what MXNet's gives: a softmax that was left out.
+        names = tuple(None if found.reads(value) else value.name for value in values)
+        self.calls.append(Call(node.name, node.op, names))
 
     def _head(self, entry: Entry) -> Value:
         found = self.operand(entry)
