@@ -100,9 +100,7 @@ def verify(argv: Sequence[str] | None = None) -> int:
     found = _found(given)
     from converters import pipeline, printing  # noqa: PLC0415  torch takes a second to load
 
-    compared = pipeline.verify_source(
-        found.model, found.opener, given.input, given.input_shape
-    )
+    compared = pipeline.verify_source(found.model, found.opener, given.input, given.input_shape)
     printing.print_compared(compared, as_json=given.json)
     return 0
 

@@ -1,4 +1,4 @@
-"""Convert an MXNet .params checkpoint: `python converters/mxnet_to_pt.py resnet-152-0000.params`."""
+"""Convert an MXNet checkpoint: `python converters/mxnet_to_pt.py resnet-152-0000.params`."""
 
 import sys
 from pathlib import Path

@@ -9,14 +9,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from models.errors import FormatError
 
 MAX_UNPACKED = 1 << 33  # 8 GiB: no checkpoint of the time comes near, a packed bomb does
 CHUNK = 1 << 20
 
-_MAGIC: dict[bytes, Callable[..., IO[bytes]]] = {
+_MAGIC: dict[bytes, Callable[..., Any]] = {
     b"\xfd7zXZ\x00": lzma.LZMAFile,
     b"\x1f\x8b": gzip.GzipFile,
 }
@@ -51,7 +51,7 @@ def first_bytes(path: Path, count: int) -> bytes:
         return b"".join(_chunks(path, file, count, most=count))
 
 
-def _opener(path: Path) -> Callable[..., IO[bytes]] | None:
+def _opener(path: Path) -> Callable[..., Any] | None:
     with path.open("rb") as file:
         head = file.read(6)
     return next((opener for magic, opener in _MAGIC.items() if head.startswith(magic)), None)

@@ -26,9 +26,7 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "epoch", type=int, nargs="?", metavar="EPOCH", help="with SOURCE a prefix, as in MXNet"
     )
-    parser.add_argument(
-        "--symbol", type=Path, metavar="FILE", help="the graph of a .params file"
-    )
+    parser.add_argument("--symbol", type=Path, metavar="FILE", help="the graph of a .params file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
     found = summary(find(given.source, epoch=given.epoch, symbol=given.symbol))

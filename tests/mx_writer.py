@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.mx.params import BFLOAT16, MAGIC, TYPES, V1, V2, V3
+from converters.mx.params import BFLOAT16, MAGIC, TYPES, V2, V3
 
 CODES = {dtype: code for code, dtype in TYPES.items() if code != BFLOAT16}
 VERSION = 10901
@@ -45,9 +45,7 @@ def node(op: str, name: str, inputs: Sequence[int] = (), **attributes: str) -> d
 def symbol(*nodes: dict[str, Any], heads: Sequence[int] = (), version: int = VERSION) -> str:
     """Return a symbol; without `heads`, the last node is its output."""
     ends = [[index, 0, 0] for index in heads or [len(nodes) - 1]]
-    return json.dumps(
-        {"nodes": nodes, "heads": ends, "attrs": {"mxnet_version": ["int", version]}}
-    )
+    return json.dumps({"nodes": nodes, "heads": ends, "attrs": {"mxnet_version": ["int", version]}})
 
 
 def checkpoint(

@@ -37,9 +37,7 @@ class MXSource:
         arrays: By name, without `arg:` and `aux:`.
     """
 
-    def __init__(
-        self, path: Path, name: Path | None = None, *, symbol_path: Path | None
-    ) -> None:
+    def __init__(self, path: Path, name: Path | None = None, *, symbol_path: Path | None) -> None:
         """Read the file at `path`; errors call it `name` where it was unpacked from another file.
 
         Without a symbol, its arrays can be listed and no more.
@@ -110,7 +108,8 @@ class MXSource:
         if self._symbol is not None:
             needed = (self._symbol.nodes[index] for index in reachable(self._symbol))
             read = {node.name for node in needed} | implied(self._symbol)
-        learned, statistics = [], []
+        learned: list[Stored] = []
+        statistics: list[Stored] = []
         for name, array in self.arrays.items():
             kind = statistics if name.endswith(STATISTICS) else learned
             if name in read:

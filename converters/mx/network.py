@@ -1,12 +1,11 @@
-"""MXNet's operators -> nodes: what a rule sees of its operator and of the run that it is part of."""
+"""MXNet's operators -> nodes: what a rule sees of its operator and of the run it is part of."""
 
-import keyword
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from converters.lowering import Call, Lowered, Lowering, Rules, Value
+from converters.mx.naming import plain
 from converters.mx.settings import Settings
 from converters.mx.symbol import UNVERSIONED, Entry, Symbol, SymbolNode
 from models.errors import FormatError, SpecError, UnsupportedLayer, WeightMismatch
@@ -15,19 +14,6 @@ from models.graph import Array, Shape, numbered
 NULL = "null"  # a variable
 ARRAYS = ("weight", "bias", "gamma", "beta", "moving_mean", "moving_var")
 LABEL = "label"  # what a loss compares with; no output depends on it
-# Words that a module of torch uses itself, so that no layer may be called so.
-TAKEN = frozenset(
-    "T_destination add_module add_submodule apply bfloat16 buffers call_super_init children code compile cpu "
-    "cuda delete_all_unused_submodules delete_submodule double dump_patches eval extra_repr float "
-    "forward get_buffer get_extra_state get_parameter get_submodule graph half ipu load_state_dict "
-    "modules mtia named_buffers named_children named_modules named_parameters parameters "
-    "print_readable recompile register_backward_hook register_buffer register_forward_hook "
-    "register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
-    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module "
-    "register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ "
-    "set_extra_state set_submodule share_memory state_dict to to_empty to_folder train training "
-    "type xpu zero_grad".split()
-)
 
 
 class Operand(NamedTuple):
@@ -287,10 +273,3 @@ def implied(symbol: Symbol) -> set[str]:
         for name in _INPUTS.get(node.op, ())[len(node.inputs) :]
         if name in ARRAYS
     }
-
-
-def plain(name: str) -> str:
-    """Return a name that may be a Python attribute's and stand in a graph."""
-    safe = re.sub(r"[^\w@-]", "_", name, flags=re.ASCII) or "_"
-    private = safe.startswith("_") and safe.strip("_").isalpha()  # such as _modules; not _plus0
-    return f"{safe}_" if safe in TAKEN or private or keyword.iskeyword(safe) else safe

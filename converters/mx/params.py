@@ -36,7 +36,7 @@ STORED = {DENSE: "dense", ROW_SPARSE: "row_sparse", CSR: "csr"}
 PARTS = {DENSE: 0, ROW_SPARSE: 1, CSR: 2}  # index arrays: rows; or row pointers, then columns
 BFLOAT16 = 12
 # Source: 3rdparty/mshadow/mshadow/base.h, `TypeFlag`.
-TYPES = {
+TYPES: dict[int, np.dtype[Any]] = {
     0: np.dtype("<f4"),
     1: np.dtype("<f8"),
     2: np.dtype("<f2"),
@@ -155,7 +155,7 @@ class _Reader:
     def _array(self) -> Array | None:
         start = self._at
         (first,) = self._take("I")
-        if first == V2 or first == V3:
+        if first in (V2, V3):
             return self._typed(start, first)
         self._versions["V1" if first == V1 else "V0"] = None
         shape = self._shape(start, "q") if first == V1 else self._sizes(start, first, "I")
@@ -257,7 +257,9 @@ class _Reader:
         whole = np.zeros(shape, numbers.dtype)
         if wrong := fill(whole, numbers, indices):
             raise self._error(
-                start, f"a {STORED[storage]} array of {_by(shape)} {wrong}", "each place inside, once"
+                start,
+                f"a {STORED[storage]} array of {_by(shape)} {wrong}",
+                "places inside, once",
             )
         return whole
 
@@ -291,7 +293,7 @@ def _rows(whole: Array, numbers: Array, indices: Sequence[Array]) -> str | None:
     (rows,) = indices
     if rows.ndim != 1 or numbers.shape != (len(rows), *whole.shape[1:]):
         return f"with {_by(numbers.shape)} numbers for the rows {_by(rows.shape)}"
-    if len(rows) and not (0 <= rows[0] and rows[-1] < len(whole) and (np.diff(rows) > 0).all()):
+    if len(rows) and not (rows[0] >= 0 and rows[-1] < len(whole) and (np.diff(rows) > 0).all()):
         return f"with rows that do not rise from 0 to {len(whole) - 1:,}"
     whole[rows] = numbers
     return None
@@ -307,7 +309,7 @@ def _csr(whole: Array, numbers: Array, indices: Sequence[Array]) -> str | None:
     each = np.diff(pointers)
     if (each < 0).any():
         return "with pointers that fall"
-    if columns.size and not (0 <= columns.min() and columns.max() < whole.shape[1]):
+    if columns.size and not (columns.min() >= 0 and columns.max() < whole.shape[1]):
         return f"with columns outside 0 to {whole.shape[1] - 1:,}"
     places = np.repeat(np.arange(len(whole)), each) * whole.shape[1] + columns
     if (np.diff(places) <= 0).any():

@@ -101,7 +101,7 @@ def clip(run: Run, op: Operator) -> Outputs:
 
 
 # Steps from a tensor and a number: the word, and what it takes of the number.
-Steps = list[tuple[str, dict[str, float]]]
+Steps = list[tuple[str, dict[str, Any]]]
 _SCALAR: dict[str, Callable[[float], Steps]] = {
     "_plus_scalar": lambda s: [("Shift", {"offset": s})],
     "_minus_scalar": lambda s: [("Shift", {"offset": -s})],

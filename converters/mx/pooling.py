@@ -1,6 +1,7 @@
 """Rules of pooling (src/operator/nn/pooling.cc, pooling-inl.h, pool.h)."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -39,12 +40,10 @@ def pooling(run: Run, op: Operator) -> Outputs:
     stride, padding = _pair(op, "stride", stride, 1), _pair(op, "pad", padding, 0)
     if rule == "same":
         raise op.unsupported("pooling_convention same, which MXNet has for rows only")
-    window = {"kernel_size": kernel, "stride": stride, "padding": padding}
+    window: dict[str, Any] = {"kernel_size": kernel, "stride": stride, "padding": padding}
     ragged = rule == "full" and _sticks_out(op, given, kernel, stride, padding)
     if kind == "max":
-        return run.net.add(
-            op.name, "MaxPool2d", given, **window, dilation=(1, 1), ceil_mode=ragged
-        )
+        return run.net.add(op.name, "MaxPool2d", given, **window, dilation=(1, 1), ceil_mode=ragged)
     if kind == "avg":
         return run.net.add(
             op.name,

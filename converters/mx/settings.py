@@ -108,9 +108,7 @@ class Settings:
 
     def error(self, key: str, found: str, expected: str) -> FormatError:
         """Return the error that says what is wrong with one setting."""
-        return FormatError(
-            self._path, self._at, found=f"{key} = {found[:60]}", expected=expected
-        )
+        return FormatError(self._path, self._at, found=f"{key} = {found[:60]}", expected=expected)
 
     def _value(self, key: str) -> str | None:
         self._left.discard(key)

@@ -225,9 +225,7 @@ def crop(run: Run, op: Operator) -> Outputs:
         offset = room[0] // 2, room[1] // 2
     if min(size) < 1 or any(not 0 <= at <= most for at, most in zip(offset, room, strict=True)):
         raise settings.error("h_w, offset", f"{size}, {offset}", f"a part of {given.shape[2:]}")
-    return _narrowed(
-        run, op, given, [(2 + i, offset[i], offset[i] + size[i]) for i in range(2)]
-    )
+    return _narrowed(run, op, given, [(2 + i, offset[i], offset[i] + size[i]) for i in range(2)])
 
 
 def _narrowed(run: Run, op: Operator, value: Value, parts: list[tuple[int, int, int]]) -> Value:

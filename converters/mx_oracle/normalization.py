@@ -20,7 +20,8 @@ def batch_norm(node: Node) -> Array:
 def _standard(x: Array, axes: tuple[int, ...], eps: float) -> Array:
     mean = x.mean(axes, keepdims=True)
     variance = ((x - mean) ** 2).mean(axes, keepdims=True)
-    return (x - mean) / np.sqrt(variance + eps)
+    found: Array = (x - mean) / np.sqrt(variance + eps)
+    return found
 
 
 @defines("InstanceNorm")
@@ -60,9 +61,7 @@ def local_response_norm(node: Node) -> Array:
     if size % 2 == 0:
         raise node.refused("a window without a centre")
     squares = node.x**2
-    near = [
-        squares[:, max(0, one - size // 2) : one + size // 2 + 1].sum(1) for one in range(maps)
-    ]
+    near = [squares[:, max(0, one - size // 2) : one + size // 2 + 1].sum(1) for one in range(maps)]
     alpha = node.number("alpha", 1e-4) / size
     norm = node.number("knorm", 2) + alpha * np.stack(near, 1)
     found: Array = node.x * norm ** -node.number("beta", 0.75)
@@ -76,4 +75,5 @@ def l2_normalization(node: Node) -> Array:
     every = tuple(range(x.ndim))
     axes = {"instance": every[1:], "channel": (1,), "spatial": every[2:]}
     over = axes[node.text("mode", "instance")]
-    return x / np.sqrt((x**2).sum(over, keepdims=True) + node.number("eps", 1e-10))
+    found: Array = x / np.sqrt((x**2).sum(over, keepdims=True) + node.number("eps", 1e-10))
+    return found

@@ -9,7 +9,8 @@ from converters.mx_oracle.interpreter import Array, Definition, Node, defines
 
 
 def _sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+    found: Array = 1 / (1 + np.exp(-x))
+    return found
 
 
 def _softrelu(x: Array) -> Array:
@@ -21,7 +22,8 @@ def _relu(x: Array) -> Array:
 
 
 def _softsign(x: Array) -> Array:
-    return x / (1 + np.abs(x))
+    found: Array = x / (1 + np.abs(x))
+    return found
 
 
 UNARY: dict[str, Callable[[Array], Array]] = {
@@ -61,6 +63,7 @@ def leaky_relu(node: Node) -> Array | list[Array]:
 
     SELU's constants and GELU's error function are those of their papers.
     """
+    found: Array
     kind, x, slope = node.text("act_type", "leaky"), node.x, node.number("slope", 0.25)
     if kind == "rrelu":
         mean = (node.number("lower_bound", 0.125) + node.number("upper_bound", 0.334)) / 2
@@ -72,9 +75,11 @@ def leaky_relu(node: Node) -> Array | list[Array]:
         return np.where(x > 0, x, slope * np.expm1(np.minimum(x, 0)))
     if kind == "selu":
         alpha, scale = 1.6732632423543772, 1.0507009873554805
-        return scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+        found = scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+        return found
     if kind == "gelu":
-        return x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+        found = x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+        return found
     return np.where(x > 0, x, slope * x)
 
 
@@ -137,7 +142,8 @@ def binary(node: Node) -> Array:
 @defines("add_n", "ElementWiseSum", "_sum")
 def add_n(node: Node) -> Array:
     """The sum of all inputs."""
-    return np.sum(node.inputs, axis=0)
+    found: Array = np.sum(node.inputs, axis=0)
+    return found
 
 
 def _softmax(x: Array, axis: int) -> Array:
@@ -176,7 +182,8 @@ def log_softmax(node: Node) -> Array:
     axis = node.integer("axis", -1)
     x = node.x / node.number("temperature", 1)
     x = x - x.max(axis, keepdims=True)
-    return x - np.log(np.exp(x).sum(axis, keepdims=True))
+    found: Array = x - np.log(np.exp(x).sum(axis, keepdims=True))
+    return found
 
 
 @defines("LogisticRegressionOutput")

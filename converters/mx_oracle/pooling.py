@@ -38,14 +38,16 @@ def _folded(node: Node, part: Array, area: int) -> Array:
     kind = node.text("pool_type", "max")
     if not part.size:
         raise node.refused("a window with nothing in it")
+    found: Array
     if kind == "max":
-        return part.max((2, 3))
-    if kind == "avg":
+        found = part.max((2, 3))
+    elif kind == "avg":
         counted = node.on("count_include_pad", default=True)
-        return part.sum((2, 3)) / (area if counted else part[0, 0].size)
-    power = 1 if kind == "sum" else node.integer("p_value")
-    total: Array = (part**power).sum((2, 3)) ** (1 / power)
-    return total
+        found = part.sum((2, 3)) / (area if counted else part[0, 0].size)
+    else:
+        power = 1 if kind == "sum" else node.integer("p_value")
+        found = (part**power).sum((2, 3)) ** (1 / power)
+    return found
 
 
 @defines("_contrib_AdaptiveAvgPooling2D")

@@ -37,8 +37,9 @@ def _convolved(
     rank = len(stride)
     spans = [(size - 1) * step + 1 for size, step in zip(w.shape[2:], dilate, strict=True)]
     seen = sliding_window_view(x, spans, axis=tuple(range(2, 2 + rank)))
-    seen = seen[(..., *(slice(None, None, one) for one in dilate))]
-    seen = seen[(slice(None), slice(None), *(slice(None, None, one) for one in stride))]
+    every = slice(None)
+    steps = [every, every, *(slice(None, None, one) for one in (*stride, *dilate))]
+    seen = seen[tuple(steps)]
     axes = [1, *range(2 + rank, 2 + 2 * rank)]
     made = []
     for part, weight in zip(np.split(seen, groups, 1), np.split(w, groups, 0), strict=True):
@@ -115,7 +116,9 @@ def upsampling(node: Node) -> Array:
         return node.x.repeat(scale, 2).repeat(scale, 3)
     x, w = node.inputs
     pad = math.ceil((scale - 1) / 2)
-    whole = [scale * (size - 1) + window for size, window in zip(x.shape[2:], w.shape[2:], strict=True)]
+    whole = [
+        scale * (size - 1) + window for size, window in zip(x.shape[2:], w.shape[2:], strict=True)
+    ]
     out = _spread(x, w, [scale] * 2, [1, 1], whole, x.shape[1])
     return out[:, :, pad : whole[0] - pad, pad : whole[1] - pad]
 

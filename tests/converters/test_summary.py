@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from converters.sources import find
 from converters.summary import inspect, summary
 from tests.oracles import golden
 from tests.t7_writer import Module, Shared, View, write

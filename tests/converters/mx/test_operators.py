@@ -1,29 +1,22 @@
-"""Every rule gives what MXNet gave, for the graphs that MXNet wrote; what has no rule is refused."""
+"""Every rule gives what MXNet gave, for graphs that MXNet wrote; what has no rule is refused."""
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import fx
 
 from converters.lowering import Lowered
 from converters.mx import MXSource
-from converters.mx.network import RULES, TAKEN, plain
+from converters.mx.network import plain
 from models.build import build
-from models.errors import FormatError, SpecError, UnsupportedLayer, WeightMismatch
+from models.errors import UnsupportedLayer
 from models.export import export_onnx
 from models.graph import Graph, Input, Network, numbered
 from models.ops import infer
 from models.postprocess import probabilities
 from models.session import Session
 from models.verify import run
-from tests.mx_writer import checkpoint, node, symbol
 from tests.oracles import golden
 
 RELATIVE = 1e-6  # of the largest output: MXNet's own two ways differ by half of that
@@ -77,7 +70,9 @@ def merged(networks: Mapping[str, Network]) -> Network:
             )
         outputs += [called[one] for one in network.graph.outputs]
         tensors |= {f"{plain(name)}.{key}": array for key, array in network.tensors.items()}
-        ties += [(f"{plain(name)}.{one}", f"{plain(name)}.{two}") for one, two in network.graph.ties]
+        ties += [
+            (f"{plain(name)}.{one}", f"{plain(name)}.{two}") for one, two in network.graph.ties
+        ]
     return Network(Graph(tuple(inputs), tuple(nodes), tuple(outputs), ties=tuple(ties)), tensors)
 
 

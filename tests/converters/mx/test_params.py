@@ -184,7 +184,9 @@ ONE = np.ones((2, 3), "f4")
             "byte 28: found storage type 1, expected 0 (dense), or in V2 1 or 2 (sparse)",
         ),
         (
-            listed([dense(ONE)]).replace(struct.pack("<iii", 1, 0, 0), struct.pack("<iii", 1, 0, 13)),
+            listed([dense(ONE)]).replace(
+                struct.pack("<iii", 1, 0, 0), struct.pack("<iii", 1, 0, 13)
+            ),
             "found type 13, expected 0 to 12",
         ),
         (
