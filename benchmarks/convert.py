@@ -3,10 +3,12 @@
     python benchmarks/convert.py irv2.t7 [-n 5] [--json]
 
 Every figure is the median of n runs in processes of their own, reading and converting each taken
-in turn, so that a slow minute of the machine hits all that is compared. Readers are timed inside
-their process (starting Python is not reading); `relume` is timed as a whole command. Anonymous
-memory is what a process holds besides files that it maps: RssAnon of /proc/self/status, before and
-after. Text is measured on a storage of random weights, made for it as Torch7 writes it.
+in turn, so that a slow minute of the machine hits all that is compared. Readers, and writing the
+tensors alone beside a copy, are timed inside their process (starting Python is not reading);
+`relume` is timed as a whole command. A copy is on the disk once it is done, as all that relume
+writes. Anonymous memory is what a process holds besides files that it maps: RssAnon of
+/proc/self/status, before and after. Text is measured on a storage of random weights, made for it as
+Torch7 writes it.
 
 The others are torchfile 0.1.0 and OpenCV, of the extras `bench` and `dev`; one that is not
 installed, or does not take the file, is named as such. Needs Linux and GNU time.
@@ -51,6 +53,24 @@ seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "anonymous": anonymous() - before, "views": len(arrays)}))
 """
 
+COPY = """
+import json, os, shutil, sys, time
+start = time.perf_counter()
+shutil.copyfile(sys.argv[1], sys.argv[2])
+with open(sys.argv[2], "rb") as file:
+    os.fsync(file.fileno())
+print(json.dumps({"seconds": time.perf_counter() - start}))
+"""
+
+TENSORS = """
+import json, sys, time
+from pathlib import Path
+from converters.bare import write_tensors
+source, target = map(Path, sys.argv[1:])
+start = time.perf_counter()
+write_tensors(source, source, target)
+print(json.dumps({"seconds": time.perf_counter() - start}))
+"""
 
 OTHER = """
 import importlib.util, json, sys, time
@@ -70,6 +90,8 @@ OPENCV = ["cv2", "cv2.dnn.readNetFromTorch(path)"]
 OPENCV_TEXT = ["cv2", "cv2.dnn.readTorchBlob(path, False)"]
 
 TEXT_NUMBERS = 4_000_000  # 54 MB
+
+COPIED, ALONE = "copy of the file", "tensors alone"
 
 Rows = dict[str, dict[str, Any]]
 
@@ -92,6 +114,8 @@ def main() -> int:
         print(json.dumps({**found, "text": {"bytes": sizes[1], "rows": text_rows}}))
     else:
         print(_table(source.name, sizes[0], rows, given.n))
+        times = rows[ALONE]["seconds"] / rows[COPIED]["seconds"]
+        print(f"the tensors alone take {times:.2f} times as long as a copy of the file")
         print()
         print(_table(f"text of {TEXT_NUMBERS:,} floats", sizes[1], text_rows, given.n))
     return 0
@@ -107,8 +131,16 @@ def _measure(source: Path, folder: Path, runs: int) -> Rows:
         "OpenCV readNetFromTorch": _inside(OTHER, source, *OPENCV),
         "relume inspect": [*relume, "inspect", str(source), "--json"],
     }
+    writing = {
+        COPIED: _inside(COPY, source, folder / "copy"),
+        ALONE: _inside(TENSORS, source, folder / "tensors"),
+    }
     converting = {"convert, .pt only": [*convert, "--no-onnx"], "convert, .pt and .onnx": convert}
-    return {**_in_turn(reading, runs), **_in_turn(converting, runs)}
+    return {
+        **_in_turn(reading, runs),
+        **_in_turn(writing, runs),
+        **_in_turn(converting, runs),
+    }
 
 
 def _measure_text(text: Path, runs: int) -> Rows:

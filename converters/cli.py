@@ -3,32 +3,37 @@
 import argparse
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from converters.sources import Found, find
+from converters import printing
+from converters.bare import write_tensors
+from converters.packing import base_name, unpacked
+from converters.sources import TORCH7, Found, find
 from models.errors import SpecError
+from models.files import refuse_existing
 from models.graph import MAX_ELEMENTS, Shape
 from models.presets import PRESETS
-from models.terminal import reports_errors
+from models.terminal import reports_errors, step
 
 KINDS = ("pt", "onnx", "safetensors")
+CHECKPOINT = (
+    ".t7 or .params file, also packed as .xz or .gz; or a folder of one checkpoint, or a Torch7 "
+    "training script's folder or latest.t7"
+)
 
 
 @reports_errors
 def t7_to_pt(argv: Sequence[str] | None = None) -> int:
-    """Convert a checkpoint of Torch7, or of MXNet."""
+    """Convert a checkpoint of Torch7 or MXNet."""
     parser = _parser(
         "Convert a Torch7 .t7 or an MXNet .params checkpoint to PyTorch (.pt) and ONNX, and verify "
         "both."
     )
     _add_results(parser)
-    _add_source(parser)
-    parser.add_argument(
-        "--labels", type=Path, metavar="FILE", help="class names, one a line in index order"
-    )
-    parser.add_argument("--no-onnx", action="store_true", help="write the .pt only")
-    parser.add_argument("--safetensors", action="store_true", help="write a .safetensors as well")
-    parser.add_argument("--only", choices=KINDS, help="write this one and nothing else")
+    _add_source(parser, CHECKPOINT)
+    _add_mxnet(parser)
+    _add_kinds(parser)
     parser.add_argument(
         "--optimizer",
         action="store_true",
@@ -43,17 +48,16 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(argv)
     found = _found(given)
+    if given.verify == "none":
+        return _write_bare(given, found)
     if given.optimizer and found.optimizer is None:
         raise SpecError(f"--optimizer: {found.model} has no optimState beside it")
-    wanted = {given.only} if given.only else {"pt"}
-    if given.only is None:
-        wanted |= {kind for kind, on in _also(given) if on}
-    from converters import pipeline, printing  # noqa: PLC0415  torch takes a second to load
+    from converters import pipeline  # torch takes a second to load
 
     options = pipeline.Options(
         out=given.out,
         name=given.name,
-        kinds=frozenset(wanted),
+        kinds=_kinds(given),
         optimizer=found.optimizer if given.optimizer else None,
         epoch=found.epoch,
         input=given.input,
@@ -66,8 +70,57 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _also(given: argparse.Namespace) -> list[tuple[str, bool]]:
-    return [("onnx", not given.no_onnx), ("safetensors", given.safetensors)]
+def _write_bare(given: argparse.Namespace, found: Found) -> int:
+    """Write a file's tensors without making a network of them."""
+    others = ("input", "input_shape", "labels", "optimizer", "no_onnx", "safetensors")
+    if given.only != "safetensors" or any(getattr(given, name) for name in others):
+        raise SpecError(
+            "--verify none: no artifact is written unverified; with --only safetensors, and no "
+            "other flag about the network, it writes the file's tensors alone"
+        )
+    if found.format != TORCH7:
+        raise SpecError(f"--verify none writes the tensors of a .t7, which {found.model} is not")
+    source = found.model.resolve()
+    folder = (given.out or source.parent).resolve()
+    target = folder / f"{given.name or base_name(source)}.safetensors"
+    refuse_existing([target], force=given.force)
+    folder.mkdir(parents=True, exist_ok=True)
+    with step("writing"), unpacked(source) as plain:
+        bare = write_tensors(plain, source, target)
+    printing.print_bare(source, target, bare, as_json=given.json)
+    return 0
+
+
+@reports_errors
+def pth_to_pt(argv: Sequence[str] | None = None) -> int:
+    """Convert a PyTorch checkpoint."""
+    parser = _parser("Convert a PyTorch checkpoint to an artifact (.pt) and ONNX, and verify both.")
+    _add_results(parser)
+    _add_source(parser, ".pth, .pth.tar or .safetensors file, also packed as .xz or .gz")
+    _add_kinds(parser)
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="what the network is, where the tensors' names do not tell; docs/models.md lists them",
+    )
+    parser.add_argument(
+        "--raw", action="store_true", help="take the raw weights where there are averaged ones too"
+    )
+    given = parser.parse_args(argv)
+    from converters import pipeline, pth  # torch takes a second to load
+
+    options = pipeline.Options(
+        out=given.out,
+        name=given.name,
+        kinds=_kinds(given),
+        input=given.input,
+        shapes=given.input_shape,
+        labels=given.labels,
+        force=given.force,
+    )
+    opener = partial(pth.PthSource, asked=given.architecture, raw=given.raw)
+    printing.print_outcome(pipeline.convert(given.source, opener, options), as_json=given.json)
+    return 0
 
 
 @reports_errors
@@ -79,7 +132,7 @@ def pt_to_onnx(argv: Sequence[str] | None = None) -> int:
     _add_results(parser)
     parser.add_argument("source", type=Path, metavar="SOURCE", help=".pt or .safetensors of relume")
     given = parser.parse_args(argv)
-    from converters import pipeline, printing  # noqa: PLC0415  torch takes a second to load
+    from converters import pipeline  # torch takes a second to load
 
     options = pipeline.Options(
         out=given.out, name=given.name, kinds=frozenset({"onnx"}), force=given.force
@@ -95,10 +148,11 @@ def verify(argv: Sequence[str] | None = None) -> int:
         "Run a checkpoint by a restatement of its framework's definitions, in float64, and its "
         "converted network beside it; say where they differ first, if they do."
     )
-    _add_source(parser)
+    _add_source(parser, CHECKPOINT)
+    _add_mxnet(parser)
     given = parser.parse_args(argv)
     found = _found(given)
-    from converters import pipeline, printing  # noqa: PLC0415  torch takes a second to load
+    from converters import pipeline  # torch takes a second to load
 
     compared = pipeline.verify_source(found.model, found.opener, given.input, given.input_shape)
     printing.print_compared(compared, as_json=given.json)
@@ -121,27 +175,25 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite results that are there")
 
 
-def _add_source(parser: argparse.ArgumentParser) -> None:
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source",
-        type=Path,
-        metavar="SOURCE",
-        help=".t7 or .params file, also packed as .xz or .gz; or a folder of one checkpoint, a "
-        "training script's folder or latest.t7",
+        "--labels", type=Path, metavar="FILE", help="class names, one a line in index order"
     )
-    parser.add_argument(
-        "epoch",
-        type=int,
-        nargs="?",
-        metavar="EPOCH",
-        help="with SOURCE a prefix, as MXNet names checkpoints: `resnet-50 0`",
-    )
-    parser.add_argument(
-        "--symbol",
-        type=Path,
-        metavar="FILE",
-        help="the graph of a .params file (default: the -symbol.json beside it)",
-    )
+    parser.add_argument("--no-onnx", action="store_true", help="write the .pt only")
+    parser.add_argument("--safetensors", action="store_true", help="write a .safetensors as well")
+    parser.add_argument("--only", choices=KINDS, help="write this one and nothing else")
+
+
+def _kinds(given: argparse.Namespace) -> frozenset[str]:
+    """Return which artifacts are wanted."""
+    if given.only:
+        return frozenset({given.only})
+    also = (("onnx", not given.no_onnx), ("safetensors", given.safetensors))
+    return frozenset({"pt", *(kind for kind, on in also if on)})
+
+
+def _add_source(parser: argparse.ArgumentParser, files: str) -> None:
+    parser.add_argument("source", type=Path, metavar="SOURCE", help=files)
     parser.add_argument(
         "--input",
         metavar="PRESET",
@@ -154,6 +206,22 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         default=(),
         metavar="N,C,H,W[;...]",
         help="with --input none: the exact shape of each input, depth first where tables nest",
+    )
+
+
+def _add_mxnet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "epoch",
+        type=int,
+        nargs="?",
+        metavar="EPOCH",
+        help="with SOURCE a prefix, as MXNet names checkpoints: `resnet-50 0`",
+    )
+    parser.add_argument(
+        "--symbol",
+        type=Path,
+        metavar="FILE",
+        help="the graph of a .params file (default: the -symbol.json beside it)",
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from converters.formats import Source
 from converters.lowering import Lowered
@@ -17,11 +17,9 @@ from models.errors import (
 )
 from models.graph import Shape
 from models.presets import PRESETS, RELEASES, described, preset
-from models.spec import InputSpec
+from models.spec import DecidedBy, InputSpec
 
 BATCH = 2  # what image networks are lowered at: with 1, Torch7's View drops the batch dimension
-
-Decided = Literal["flag", "sha256", "fingerprint"]
 
 
 class Resolved(NamedTuple):
@@ -29,7 +27,7 @@ class Resolved(NamedTuple):
 
     lowered: Lowered
     input: InputSpec | None
-    decided: Decided
+    decided: DecidedBy
     known: Architecture | None
     wired: Lowered  # under the file's own names, which an architecture replaces
 
@@ -61,10 +59,12 @@ def resolve(source: Source, digest: str, asked: str | None, shapes: Sequence[Sha
         return _for_images(source, preset(asked), "flag")
     if digest in RELEASES:
         return _for_images(source, PRESETS[RELEASES[digest]], "sha256")
+    if source.input is not None:
+        return _for_images(source, source.input, "names")
     return _by_structure(source)
 
 
-def _for_images(source: Source, given: InputSpec, decided: Decided) -> Resolved:
+def _for_images(source: Source, given: InputSpec, decided: DecidedBy) -> Resolved:
     lowered = _lowered(source, [_image_shape(given)])
     _check_classifier(lowered)
     return _recognised(lowered, given, decided)
@@ -72,19 +72,21 @@ def _for_images(source: Source, given: InputSpec, decided: Decided) -> Resolved:
 
 def _by_structure(source: Source) -> Resolved:
     """Lower at every size that a known architecture takes, and look whether it is one."""
-    reason = ""
-    for given in dict.fromkeys(entry.input for entry in ARCHITECTURES.values()):
+    told, reason = "its structure is not a known one", ""
+    for size in dict.fromkeys(entry.size for entry in ARCHITECTURES.values()):
         try:
-            found = _recognised(_lowered(source, [_image_shape(given)]), given, "fingerprint")
+            found = _recognised(_lowered(source, [(BATCH, 3, size, size)]), None, "fingerprint")
         except (FormatError, UnsupportedLayer, WeightMismatch) as error:
-            size = f"{given.crop[0]} x {given.crop[1]}"
-            reason = reason or f" (to recognise it, {size} pixels were tried: {error})"
+            reason = reason or f" (to recognise it, {size} x {size} pixels were tried: {error})"
             continue
-        if found.known is not None and found.known.input == given:
+        if found.known is not None and found.known.size == size and found.known.input is not None:
             _check_classifier(found.lowered)
-            return found
+            return found._replace(input=found.known.input)
+        if found.known is not None:
+            told, reason = f"its structure, {found.known.name}, does not tell", ""
+            break
     raise SpecError(
-        "how images enter this network is not in the file, and its structure is not a known one: "
+        f"how images enter this network is not in the file, and {told}: "
         f"--input PRESET says it, with {described()}, or a .json file; "
         f"or --input none with --input-shape for the bare network{reason}"
     )
@@ -108,7 +110,7 @@ def _lowered(source: Source, shapes: Sequence[Shape]) -> Lowered:
     return lowered._replace(network=lowered.network._replace(graph=graph))
 
 
-def _recognised(lowered: Lowered, given: InputSpec | None, decided: Decided) -> Resolved:
+def _recognised(lowered: Lowered, given: InputSpec | None, decided: DecidedBy) -> Resolved:
     found = recognise(lowered.network)
     if found is None:
         return Resolved(lowered, given, decided, None, lowered)

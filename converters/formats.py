@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from converters.lowering import Infer, Lowered
 from models.graph import Array, Shape
+from models.spec import InputSpec
 
 
 class SGD(NamedTuple):
@@ -38,11 +39,21 @@ class Executed(Protocol):
 
 
 class Source(Protocol):
-    """An open checkpoint of any format."""
+    """An open checkpoint of any format.
+
+    Attributes:
+        name: What the user calls the file.
+        format: What was read, such as `torch7-binary`.
+        classes: What its layers are called, and how many there are of each.
+        input: How images enter, where the file itself tells.
+        notes: What the user has to know of how it was read.
+    """
 
     name: Path
     format: str
     classes: Counter[str]
+    input: InputSpec | None
+    notes: tuple[str, ...]
 
     def check(self, infer: Infer) -> None:
         """Raise UnsupportedLayer for all layers without a rule, whatever the input."""

@@ -81,6 +81,7 @@ class Outcome(NamedTuple):
     targets: Targets
     no_onnx: str | None = None  # why there is no ONNX file though one was wanted
     comparison: Comparison | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Compared(NamedTuple):
@@ -138,6 +139,7 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
         targets,
         refused,
         comparison,
+        source.notes,
     )
 
 

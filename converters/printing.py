@@ -5,13 +5,16 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from converters.comparison import Comparison
-from converters.pipeline import Compared, Outcome
+from converters.bare import FORMAT, Bare
+
+if TYPE_CHECKING:  # these load torch, which bare tensors do without
+    from converters.comparison import Comparison
+    from converters.pipeline import Compared, Outcome
 
 
-def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
+def print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
     """Print what a conversion found, measured and wrote."""
     if as_json:
         print(json.dumps(_summary(outcome)))
@@ -20,7 +23,7 @@ def print_outcome(outcome: Outcome, *, as_json: bool) -> None:
         print("\n".join(_lines(outcome)))
 
 
-def print_compared(compared: Compared, *, as_json: bool) -> None:
+def print_compared(compared: "Compared", *, as_json: bool) -> None:
     """Print what the comparison with the original's definitions found."""
     found = {
         "source": str(compared.source),
@@ -40,7 +43,30 @@ def print_compared(compared: Compared, *, as_json: bool) -> None:
     print(_comparison(compared.comparison))
 
 
-def _comparison(one: Comparison) -> str:
+def print_bare(source: Path, target: Path, bare: Bare, *, as_json: bool) -> None:
+    """Print what was written of a file's tensors."""
+    if as_json:
+        found = {
+            "source": str(source),
+            "sha256": bare.sha256,
+            "format": FORMAT,
+            "tensors": len(bare.names),
+            "shared": bare.shared,
+            "parameters": bare.parameters,
+            "statistics": bare.statistics,
+            "safetensors": str(target),
+            "bytes": bare.bytes,
+        }
+        print(json.dumps(found))
+        return
+    shared = f", {len(bare.shared):,} more names for them" if bare.shared else ""
+    print(f"{source.name}: sha256 {bare.sha256}")
+    print(f"  tensors     {len(bare.names):,} under the names of the file{shared}")
+    print(f"  parameters  {bare.parameters:,}, and {bare.statistics:,} numbers of statistics")
+    print(f"  wrote       {target} ({_size(target)}), neither a network nor verified")
+
+
+def _comparison(one: "Comparison") -> str:
     at = f", at {one.at}" if one.at else ""
     return (
         f"  definitions {one.layers:,} runs of layers equal to the original's in float64, "
@@ -52,7 +78,7 @@ def _kinds(classes: Counter[str]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in classes.most_common())
 
 
-def _summary(outcome: Outcome) -> dict[str, Any]:
+def _summary(outcome: "Outcome") -> dict[str, Any]:
     spec, network, report = outcome.checkpoint
     written = {key: str(path) if path else None for key, path in outcome.targets._asdict().items()}
     return {
@@ -61,6 +87,7 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
         "format": spec.origin.format,
         "name": spec.name,
         "layers": dict(outcome.classes),
+        "notes": list(outcome.notes),
         "architecture": spec.architecture,
         "parameters": network.parameters,
         "input": asdict(spec.input) if spec.input else None,
@@ -82,14 +109,16 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
 _BECAUSE = {
     "flag": "because --input says so; nothing in the file confirms it",
     "sha256": "because this very file is known",
+    "names": "because the tensors have the names of the program that does so",
     "fingerprint": "because the network's structure is that architecture's",
 }
 
 
-def _lines(outcome: Outcome) -> list[str]:
+def _lines(outcome: "Outcome") -> list[str]:
     spec, network, report = outcome.checkpoint
     lines = [
         f"{outcome.source.name}: {spec.origin.format}, sha256 {spec.origin.sha256}",
+        *(f"  note        {note}" for note in outcome.notes),
         *([f"  layers      {_kinds(outcome.classes)}"] if outcome.classes else []),
         f"  parameters  {network.parameters:,}",
         f"  network     {_architecture(outcome)}",
@@ -117,14 +146,14 @@ def _size(path: Path) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
-def _architecture(outcome: Outcome) -> str:
+def _architecture(outcome: "Outcome") -> str:
     spec = outcome.checkpoint.spec
     if spec.architecture is None:
         return "not one of the known architectures; converted as its file wires it"
     return f"{spec.architecture}: {outcome.title}, recognised by structure"
 
 
-def _input(outcome: Outcome) -> str:
+def _input(outcome: "Outcome") -> str:
     spec = outcome.checkpoint.spec
     if spec.input is None:
         shapes = [given.shape for given in outcome.checkpoint.network.graph.inputs]
@@ -132,7 +161,7 @@ def _input(outcome: Outcome) -> str:
     return f"{spec.input}\n              {_BECAUSE[spec.origin.decided_by]} ({spec.input.source})"
 
 
-def _output(outcome: Outcome) -> str:
+def _output(outcome: "Outcome") -> str:
     spec = outcome.checkpoint.spec
     if not spec.labels:
         return spec.output

@@ -3,72 +3,103 @@
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from converters.mx import MXSource, checkpoints
+from converters.mx import inspection as mxnet
 from converters.packing import unpacked
-from converters.sources import Found, find
+from converters.sources import find_mxnet
+from converters.t7.checkpoints import Located, locate
+from converters.t7.inspection import described
+from converters.t7.objects import LuaTable
+from models.errors import FormatError
 from models.terminal import reports_errors
 
 
 @reports_errors
 def inspect(argv: Sequence[str] | None = None) -> int:
-    """Print format, layers, parameters and top-level structure of a checkpoint."""
+    """Print what a checkpoint holds."""
     parser = argparse.ArgumentParser(
-        description="Say what is in a .t7 or .params checkpoint, without converting it."
+        description="Say what is in a .t7 or .params file, without converting it."
     )
     parser.add_argument(
         "source",
         type=Path,
         metavar="SOURCE",
-        help=".t7 or .params file, also packed as .xz or .gz; or a folder of one checkpoint",
+        help=".t7 or .params file, also packed as .xz or .gz; or a folder of one checkpoint, or a "
+        "Torch7 training script's folder or latest.t7",
     )
     parser.add_argument(
         "epoch", type=int, nargs="?", metavar="EPOCH", help="with SOURCE a prefix, as in MXNet"
     )
     parser.add_argument("--symbol", type=Path, metavar="FILE", help="the graph of a .params file")
+    parser.add_argument(
+        "--depth",
+        type=_depth,
+        default=2,
+        metavar="N",
+        help="levels of a .t7's tree to print (default 2); --json has them all",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
-    found = summary(find(given.source, epoch=given.epoch, symbol=given.symbol))
-    print(json.dumps(found) if given.json else "\n".join(_lines(found)))
+    found = summary(given.source, epoch=given.epoch, symbol=given.symbol)
+    if given.json:
+        print(json.dumps(found, allow_nan=False))
+    elif "symbol" in found:
+        print("\n".join(mxnet.lines(found)))
+    else:
+        # Imported for people alone: rich takes as long as reading a hundred megabytes.
+        from converters.tree import printed
+
+        print(printed(found, given.depth), end="")
     return 0
 
 
-def summary(found: Found) -> dict[str, Any]:
-    """Return what a checkpoint holds; numbers of its tensors stay on the disk.
+def _depth(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def summary(path: Path, *, epoch: int | None = None, symbol: Path | None = None) -> dict[str, Any]:
+    """Return what a checkpoint holds, as JSON can say it; numbers of its tensors stay on the disk.
+
+    A folder, or a `latest.t7`, stands for the model that it points to, if that is beside it.
 
     Raises:
-        FormatError: The file is damaged, or holds no network.
+        SpecError: The folder has neither `latest.t7` nor one model alone.
+        FormatError: The file is no checkpoint, or is damaged.
     """
-    path = found.model
-    with unpacked(path) as plain:
-        size = plain.stat().st_size
-        source = found.opener(plain, path)
-    learned, statistics, state = source.tensors()
+    if (checkpoint := find_mxnet(path, epoch=epoch, symbol=symbol)) is not None:
+        return _mxnet(checkpoint)
+    located = locate(path) if path.is_dir() else Located(path)
+    found, root = _described(located.model)
+    if isinstance(root, LuaTable) and "modelFile" in root:
+        with suppress(FormatError):  # the model is elsewhere: the file speaks for itself
+            located = locate(located.model)
+            found, _ = _described(located.model)
     return {
-        "source": str(path.resolve()),
-        "format": source.format,
-        "bytes": size,
-        "layers": dict(source.classes.most_common()),
-        "without_rule": source.without_rule(),
-        "parameters": sum(tensor.size for tensor in learned),
-        "parameter_tensors": len(learned),
-        "parameter_types": sorted({tensor.class_name for tensor in learned}),
-        "statistics": sum(tensor.size for tensor in statistics),
-        "state_tensors": state,
+        "source": str(located.model.resolve()),
+        "epoch": located.epoch,
+        "optimizer": str(located.optimizer.resolve()) if located.optimizer else None,
+        **found,
     }
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
-    layers = ", ".join(f"{name} {count:,}" for name, count in found["layers"].items())
-    lines = [
-        f"{Path(found['source']).name}: {found['format']}, {found['bytes']:,} bytes",
-        f"  layers      {layers or 'unknown: there is no symbol beside the file'}",
-        f"  parameters  {found['parameters']:,} in {found['parameter_tensors']:,} tensors"
-        f" ({', '.join(found['parameter_types'])})",
-        f"  statistics  {found['statistics']:,} numbers of batch normalisation",
-        f"  left out    {found['state_tensors']:,} tensors that no layer reads when it runs",
-    ]
-    if found["without_rule"]:
-        lines.append(f"  no rule     {', '.join(found['without_rule'])}")
-    return lines
+def _mxnet(found: checkpoints.Located) -> dict[str, Any]:
+    with unpacked(found.params) as plain:
+        size = plain.stat().st_size
+        source = MXSource(plain, found.params, symbol_path=found.symbol)
+    return {
+        "source": str(found.params.resolve()),
+        "epoch": found.epoch,
+        "symbol": str(found.symbol.resolve()) if found.symbol else None,
+        **mxnet.described(source, size),
+    }
+
+
+def _described(path: Path) -> tuple[dict[str, Any], Any]:
+    with unpacked(path) as plain:
+        return described(plain, path)

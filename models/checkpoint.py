@@ -29,7 +29,7 @@ SCHEMA = 1
 TEXTS = ("spec", "graph", "report")
 
 # What zipfile and torch.load raise for bytes that somebody, or something, has changed.
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile,
     RuntimeError,
     EOFError,
@@ -102,19 +102,19 @@ def load_pt(path: Path) -> Checkpoint:
 def unpacked_pt(path: Path, file: IO[bytes]) -> Any:
     """Return what is in a `.pt` whose checksums hold; nothing but plain data is unpickled."""
     try:
-        _check_sums(file)
+        check_sums(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:  # torch's own message advises to load such a file unsafely
         raise ArtifactError(
             f"{path}: not a .pt of relume: holds more than texts and tensors"
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ArtifactError(
             f"{path}: not a .pt of relume, or damaged: {_first_line(error)}"
         ) from error
 
 
-def _check_sums(file: IO[bytes]) -> None:
+def check_sums(file: IO[bytes]) -> None:
     """Raise BadZipFile for a changed bit, which torch.load does not look for, or packed members.
 
     torch.save packs nothing; a packed member may be a thousand times what the file is.

@@ -7,13 +7,13 @@ is the width of the last layer, because a network fine-tuned to other classes is
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.graph import Graph, Network, Node, renamed
 
 _TRANSPARENT = {"Dropout", "Dropout2d", "Identity"}
 _UNSEEN = {"momentum"}
-_HEADS = {"Linear": "out_features", "Conv2d": "out_channels"}
+_HEADS = {"Linear": ("in_features", "out_features"), "Conv2d": ("in_channels", "out_channels")}
 
 
 def canonical_order(graph: Graph) -> list[Node]:
@@ -48,7 +48,7 @@ def fingerprint(graph: Graph) -> str:
     numbers = {given.name: -1 - index for index, given in enumerate(graph.inputs)}
     lines: list[Any] = []
     for index, node in enumerate(canonical_order(graph)):
-        unseen = _UNSEEN | ({_HEADS[node.op]} if node is head else set())
+        unseen = _UNSEEN | ({_HEADS[node.op][1]} if node is head else set())
         attrs = sorted((key, value) for key, value in node.attrs.items() if key not in unseen)
         lines.append([node.op, attrs, [numbers[source(name)] for name in node.inputs]])
         numbers[node.name] = index
@@ -79,10 +79,20 @@ def _head(graph: Graph, nodes: dict[str, Node]) -> Node | None:
     return node if node is not None and node.op in _HEADS else None
 
 
-def head_width(graph: Graph) -> int | None:
-    """Return how many classes the last layer tells apart, if there is such a layer."""
+class HeadSize(NamedTuple):
+    """How many numbers the last layer with weights reads, and how many classes it tells apart."""
+
+    inputs: int
+    outputs: int
+
+
+def head_size(graph: Graph) -> HeadSize | None:
+    """Return the size of the last layer with weights, if the output is computed from one alone."""
     head = _head(graph, {node.name: node for node in graph.nodes})
-    return None if head is None else int(head.attrs[_HEADS[head.op]])
+    if head is None:
+        return None
+    inputs, outputs = _HEADS[head.op]
+    return HeadSize(int(head.attrs[inputs]), int(head.attrs[outputs]))
 
 
 def align(network: Network, target: Graph) -> Network:

@@ -18,7 +18,7 @@ class Optimizer(NamedTuple):
     """The state of SGD with momentum, in torch.optim.SGD's words.
 
     Attributes:
-        learning_rate: Of the last update.
+        learning_rate: Of the next update.
         momentum, dampening, weight_decay, nesterov: As torch.optim.SGD has them.
         updates: How many there were.
         epoch: How many epochs there were; None where nobody noted it.
@@ -82,11 +82,11 @@ def load_optimizer(path: Path) -> Optimizer:
         raise ArtifactError(f"{path}: schema {content.get('schema')!r}, this relume reads {SCHEMA}")
     buffers = content.get("buffers")
     fields: dict[str, Any] = {name: content.get(name) for name in _KINDS}
-    if not isinstance(buffers, dict) or not all(map(_is_float32, buffers.values())):
+    if not isinstance(buffers, dict) or not all(map(_is_plain, buffers.values())):
         raise ArtifactError(f"{path}: damaged: buffers is not a dictionary of float32 tensors")
     if odd := [name for name, value in fields.items() if not isinstance(value, _KINDS[name])]:
         raise ArtifactError(f"{path}: damaged: no {', '.join(odd)}")
-    arrays = {str(name): one.numpy() for name, one in buffers.items()}
+    arrays = {str(name): one.detach().numpy() for name, one in buffers.items()}
     return Optimizer(**fields, buffers=arrays)
 
 
@@ -101,5 +101,9 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def _is_float32(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype == torch.float32
+def _is_plain(value: Any) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.dtype == torch.float32
+        and value.layout == torch.strided
+    )

@@ -13,6 +13,7 @@ Resample = Literal[
     "torch7-bicubic", "torch7-bilinear", "opencv-bilinear", "pillow-bilinear", "pillow-bicubic"
 ]
 CropOrigin = Literal["ceil", "floor", "half-even"]
+DecidedBy = Literal["flag", "sha256", "names", "fingerprint"]
 Output = Literal["logits", "log_probabilities", "probabilities"]
 
 T = TypeVar("T")
@@ -75,13 +76,14 @@ class Origin:
         format: What was read, such as `torch7-binary`.
         file: The source's file name, without its folder.
         sha256: Of the checkpoint's own bytes (unpacked, where it came as .xz or .gz).
-        decided_by: What chose the input convention: the flag, a known file, or a known structure.
+        decided_by: What chose the input convention: the flag, a known file, the tensors' names, or
+            a known structure.
     """
 
     format: str
     file: str
     sha256: str
-    decided_by: Literal["flag", "sha256", "fingerprint"]
+    decided_by: DecidedBy
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def checked_input(fields: dict[str, Any]) -> InputSpec:
 def _checked_origin(fields: dict[str, Any]) -> Origin:
     texts: dict[str, Any] = {key: _typed(value, str) for key, value in fields.items()}
     origin = Origin(**texts)
-    _one_of(origin.decided_by, Literal["flag", "sha256", "fingerprint"])
+    _one_of(origin.decided_by, DecidedBy)
     return origin
 
 

@@ -26,6 +26,7 @@ COMMANDS = {
     ),
     "inspect": Command("converters.summary", "inspect", "say what is in a checkpoint"),
     "onnx": Command("converters.cli", "pt_to_onnx", "write the .onnx of a .pt"),
+    "export": Command("converters.library", "export", "write weights as timm or torchvision do"),
     "verify": Command(
         "converters.cli", "verify", "hold a checkpoint's layers against their definitions"
     ),

@@ -43,6 +43,18 @@ class Module:
         self.class_name = class_name
         self.fields = fields
 
+    def __repr__(self) -> str:
+        """Say the class and the fields, as an example that fails is shown."""
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.fields.items())
+        return f"{self.class_name}({fields})"
+
+
+class Table:
+    """A Lua table that may be a key of another, as those of a graph's nodes are."""
+
+    def __init__(self, items: Mapping[Any, Any]) -> None:
+        self.items = items
+
 
 class Raw:
     """An object of a class that writes its bytes as they are, as torch.Generator does."""
@@ -56,6 +68,10 @@ class Sizes:
 
     def __init__(self, *sizes: int) -> None:
         self.sizes = sizes
+
+    def __repr__(self) -> str:
+        """Say the sizes."""
+        return f"Sizes{self.sizes}"
 
 
 def t7(value: Any, layout: Layout = NATIVE) -> bytes:
@@ -120,6 +136,9 @@ class _Writer:
             return [self.ints(2), self.text(value)]
         if isinstance(value, (list, Mapping)):
             return self.table(value)
+        if isinstance(value, Table):
+            self.kept.append(value)
+            return self.table(value.items)
         return self.torch(value)
 
     def table(self, value: Any) -> list[bytes]:

@@ -35,7 +35,9 @@ PLAIN = {
     "models/terminal.py",
     "models/torch7_scale.py",
 }
-TORCH_FREE = {"converters/summary.py", "converters/lowering.py", "converters/packing.py"}
+TORCH_FREE = {
+    f"converters/{name}.py" for name in ("bare", "lowering", "packing", "summary", "tree")
+}
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
@@ -109,7 +111,10 @@ def test_no_converter_shadows_a_package() -> None:
     assert not names & known
 
 
-@pytest.mark.parametrize("module", ["service.app", "converters.summary", "relume.__main__"])
+@pytest.mark.parametrize(
+    "module",
+    ["service.app", "converters.bare", "converters.summary", "converters.tree", "relume.__main__"],
+)
 def test_torch_is_not_loaded(module: str) -> None:
     """Serving and inspecting leave torch on the disk."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

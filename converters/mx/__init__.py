@@ -4,27 +4,29 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
 from converters.formats import SGD, Executed
 from converters.lowering import Infer, Lowered, Lowering
 from converters.mx import operators, params, symbol
-from converters.mx.network import NULL, RULES, check_operators, implied, lower, reachable
+from converters.mx.network import (
+    NULL,
+    RULES,
+    check_operators,
+    implied,
+    lower,
+    needed,
+    variables,
+)
 from converters.mx.symbol import Symbol
 from models.errors import FormatError, SpecError
 from models.graph import Array, Shape
+from models.spec import InputSpec
 
 __all__ = ["MXSource", "operators"]
 
 STATISTICS = ("moving_mean", "moving_var", "running_mean", "running_var")  # how names end
+LOGITS = "SoftmaxOutput is softmax and its loss in one: the network ends with the logits before it"
 PREFIXES = ("arg:", "aux:")  # what MXNet's save_checkpoint and HybridBlock.export put before names
-
-
-class Stored(NamedTuple):
-    """How many numbers an array has, and of which type."""
-
-    size: int
-    class_name: str
 
 
 class MXSource:
@@ -34,6 +36,8 @@ class MXSource:
         name: What errors call the file.
         format: The layouts of its arrays, such as `mxnet-params-v2`.
         classes: The operators that its outputs need, and how many of each.
+        notes: Arrays that no operator reads, and where the network ends.
+        input: How images enter, which no file says.
         arrays: By name, without `arg:` and `aux:`.
     """
 
@@ -53,13 +57,16 @@ class MXSource:
             )
         versions = "+".join(stored.versions).lower() or "empty"
         self.format = f"mxnet-params-{versions}"
+        self.input: InputSpec | None = None  # no file says how images enter
         self.arrays = _bare(self.name, stored.arrays)
         self._symbol_path = symbol_path
         self._symbol = symbol.read(symbol_path) if symbol_path else None
-        self.classes: Counter[str] = Counter()
-        if self._symbol is not None:
-            nodes = (self._symbol.nodes[index] for index in reachable(self._symbol))
-            self.classes = Counter(node.op for node in nodes if node.op != NULL)
+        nodes = needed(self._symbol) if self._symbol else []
+        self.classes = Counter(node.op for node in nodes if node.op != NULL)
+        self._read = {node.name for node in nodes if node.op == NULL}
+        self._read |= implied(self._symbol) if self._symbol else set()
+        unread = [one for one in self.arrays if self.role(one) == "other"]
+        self.notes = (f"no operator reads {_listed(unread)}",) if unread else ()
 
     def graph(self) -> tuple[Path, Symbol]:
         """Return the symbol and where it is.
@@ -85,7 +92,10 @@ class MXSource:
     ) -> Lowered:
         """Return the network for inputs of these shapes; see `converters.mx.network.lower`."""
         net = Lowering(self.name, infer)
-        return lower(*self.graph(), self.arrays, shapes, net)
+        lowered = lower(*self.graph(), self.arrays, shapes, net)
+        if LOGITS not in self.notes and lowered.calls and None in lowered.calls[-1].outputs:
+            self.notes = (*self.notes, LOGITS)
+        return lowered
 
     def follow(self, inputs: Sequence[Array], report: Callable[[Executed], object]) -> None:
         """Run the operators by MXNet's definitions; see `converters.mx_oracle.follow`."""
@@ -102,19 +112,22 @@ class MXSource:
         """Return the operators of the symbol that no rule covers, sorted."""
         return sorted(name for name in self.classes if name not in RULES)
 
-    def tensors(self) -> tuple[list[Stored], list[Stored], int]:
-        """Return the learned arrays, the running statistics, and how many no operator reads."""
-        read = set(self.arrays)
-        if self._symbol is not None:
-            needed = (self._symbol.nodes[index] for index in reachable(self._symbol))
-            read = {node.name for node in needed} | implied(self._symbol)
-        learned: list[Stored] = []
-        statistics: list[Stored] = []
-        for name, array in self.arrays.items():
-            kind = statistics if name.endswith(STATISTICS) else learned
-            if name in read:
-                kind.append(Stored(array.size, str(array.dtype)))
-        return learned, statistics, len(self.arrays.keys() - read)
+    def inputs(self) -> list[str]:
+        """Return the names of the variables through which data enters."""
+        if self._symbol is None:
+            return []
+        return [self._symbol.nodes[one].name for one in variables(self._symbol, self.arrays)]
+
+    def role(self, name: str) -> str:
+        """Return what an array is: `parameter`, `statistic`, or `other` if no operator reads it."""
+        if self._symbol is not None and name not in self._read:
+            return "other"
+        return "statistic" if name.endswith(STATISTICS) else "parameter"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def _bare(path: Path, arrays: Mapping[str, Array | None]) -> dict[str, Array]:

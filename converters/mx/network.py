@@ -128,7 +128,6 @@ class Run:
         self.path = path
         self.symbol = symbol
         self.net = net
-        self.used: set[str] = set()
         self.missing: dict[str, None] = {}
         self.calls: list[Call] = []
         self._arrays = arrays
@@ -178,7 +177,6 @@ class Run:
             raise FormatError(
                 self.net.source, f"array {name}", found=f"{array.dtype} numbers", expected="floats"
             )
-        self.used.add(name)
         return array
 
     def _apply(self, index: int, node: SymbolNode) -> None:
@@ -220,7 +218,7 @@ def lower(
 
 def check_operators(path: Path, symbol: Symbol) -> None:
     """Raise UnsupportedLayer for all operators without a rule that the outputs need."""
-    nodes = [symbol.nodes[index] for index in reachable(symbol)]
+    nodes = needed(symbol)
     unknown = [(node.name, node.op) for node in nodes if node.op != NULL and node.op not in RULES]
     if unknown:
         raise UnsupportedLayer(path, unknown)
@@ -238,26 +236,24 @@ def reachable(symbol: Symbol) -> list[int]:
     return sorted(found)
 
 
-def variables(symbol: Symbol, arrays: Mapping[str, Array]) -> list[int]:
-    """Return the variables through which data enters: neither stored, nor meant to be, nor labels.
+def needed(symbol: Symbol) -> list[SymbolNode]:
+    """Return what `reachable` does, the nodes themselves."""
+    return [symbol.nodes[index] for index in reachable(symbol)]
 
-    Raises:
-        FormatError: Two variables have one name.
-    """
-    needed = reachable(symbol)
-    heads = {entry.node for entry in symbol.heads}
+
+def variables(symbol: Symbol, arrays: Mapping[str, Array]) -> list[int]:
+    """Return the variables through which data enters: not stored, nor meant to be, nor labels."""
     data = {entry.node for entry in symbol.heads}
-    for index in needed:
-        node = symbol.nodes[index]
+    for node in needed(symbol):
         names = _INPUTS.get(node.op, ())
         for place, entry in enumerate(node.inputs):
             if place >= len(names) or names[place] not in (*ARRAYS, LABEL):
                 data.add(entry.node)
     return [
         index
-        for index in needed
+        for index in reachable(symbol)
         if symbol.nodes[index].op == NULL
-        and (index in data or index in heads)
+        and index in data
         and symbol.nodes[index].name not in arrays
     ]
 
@@ -266,10 +262,9 @@ def implied(symbol: Symbol) -> set[str]:
     """Return the names of arrays that operators read without having them as inputs."""
     if symbol.version > UNVERSIONED:
         return set()
-    nodes = [symbol.nodes[index] for index in reachable(symbol)]
     return {
         f"{node.name}_{name}"
-        for node in nodes
+        for node in needed(symbol)
         for name in _INPUTS.get(node.op, ())[len(node.inputs) :]
         if name in ARRAYS
     }

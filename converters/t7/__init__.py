@@ -9,10 +9,11 @@ from converters.formats import SGD, Executed
 from converters.lowering import Infer, Lowered, Lowering
 from converters.t7 import layers, reader
 from converters.t7.checkpoints import read_sgd
-from converters.t7.network import STATE_FIELDS, check_classes, layer, lower
-from converters.t7.objects import LuaTable, Tensor, TorchObject, walk
+from converters.t7.network import check_classes, layer, lower
+from converters.t7.objects import LuaTable, TorchObject, walk
 from models.errors import FormatError
-from models.graph import Array, Shape, is_statistic
+from models.graph import Array, Shape
+from models.spec import InputSpec
 
 __all__ = ["T7Source", "layers"]
 
@@ -21,6 +22,8 @@ class T7Source:
     """An open `.t7` file whose first object is a module."""
 
     format = "torch7-binary"
+    input: InputSpec | None = None  # nothing in a file says how images enter
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, name: Path | None = None) -> None:
         """Read the file at `path`; errors call it `name` where it was unpacked from another file.
@@ -31,14 +34,13 @@ class T7Source:
         self.name = name or path
         root = reader.read(path, self.name)
         if isinstance(root, LuaTable) and len(held := _modules_of(root)) == 1:
-            (root,) = held  # saved beside its epoch, its options and the like
+            (root,) = held.values()  # saved beside its epoch, its options and the like
         if not isinstance(root, TorchObject):
             raise FormatError(
                 self.name, 0, found=_described(root), expected="a module, such as nn.Sequential"
             )
         self.root = root
-        self._objects = [one for one in walk(root) if isinstance(one, TorchObject)]
-        self.classes = Counter(one.class_name for one in self._objects)
+        self.classes = Counter(one.class_name for one in walk(root) if isinstance(one, TorchObject))
 
     def check(self, infer: Infer) -> None:
         """Raise UnsupportedLayer unless every module's class has a rule."""
@@ -62,40 +64,28 @@ class T7Source:
         """Return the state of the optimizer that trained this network; see `read_sgd`."""
         return read_sgd(path, self.root)
 
-    def without_rule(self) -> list[str]:
-        """Return the classes of the file that no rule covers, sorted."""
-        return sorted(name for name in self.classes if name not in layer)
 
-    def tensors(self) -> tuple[list[Tensor], list[Tensor], int]:
-        """Return the learned tensors, the running statistics, and how many others are left out."""
-        learned: dict[tuple[object, ...], Tensor] = {}
-        statistics: dict[tuple[object, ...], Tensor] = {}
-        state = 0
-        for owner in self._objects:
-            for field, value in owner.fields.items():
-                if not isinstance(value, Tensor) or not value.size:
-                    continue
-                if field in STATE_FIELDS:
-                    state += 1
-                    continue
-                place = (id(value.storage), value.offset, value.shape, value.strides)
-                kind = statistics if is_statistic(str(field)) else learned
-                kind.setdefault(place, value)
-        return list(learned.values()), list(statistics.values()), state
-
-
-def _modules_of(table: LuaTable) -> list[TorchObject]:
-    """Return the modules among a table's values, which are classes of packages such as nn."""
-    return [
-        value
-        for value in table.values()
-        if isinstance(value, TorchObject)
-        and (value.class_name in layer or "modules" in value.fields)
-    ]
+def _modules_of(table: LuaTable) -> dict[str, TorchObject]:
+    """Return the modules among a table's values by their keys, each module once."""
+    found: dict[int, tuple[str, TorchObject]] = {}
+    for key, value in table.items():
+        if isinstance(value, TorchObject) and (
+            value.class_name in layer or "modules" in value.fields
+        ):
+            found.setdefault(id(value), (_shown(key), value))
+    return dict(found.values())
 
 
 def _described(value: object) -> str:
     if not isinstance(value, LuaTable):
         return reader.kind(value)
-    keys = [key[:40] if isinstance(key, str) else reader.kind(key) for key in list(value)[:8]]
+    if len(held := _modules_of(value)) > 1:
+        return f"a table with {len(held)} modules, {', '.join(list(held)[:8])}"
+    keys = [_shown(key) for key in list(value)[:8]]
     return f"a table with the keys {', '.join(keys)}" if keys else "an empty table"
+
+
+def _shown(key: object) -> str:
+    if isinstance(key, float):
+        return f"[{key:g}]"
+    return key[:40] if isinstance(key, str) else reader.kind(key)

@@ -3,6 +3,7 @@
 Source: facebook/fb.resnet.torch checkpoints.lua and train.lua, torch/optim sgd.lua.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator
@@ -79,10 +80,11 @@ def _pointer(path: Path) -> Located | None:
 
 def _beside(path: Path, name: str) -> Path:
     # The folder may have moved since: only the name counts.
-    found = path.with_name(Path(name).name)
-    if not found.is_file() or found == path:
-        raise FormatError(path, 0, found=f"the name {name[:80]!r}", expected="a file beside it")
-    return found
+    with contextlib.suppress(OSError, ValueError):  # what is too long, or no name at all
+        found = path.with_name(Path(name).name)
+        if found.is_file() and found != path:
+            return found
+    raise FormatError(path, 0, found=f"the name {name[:80]!r}", expected="a file beside it")
 
 
 def read_sgd(path: Path, root: TorchObject) -> SGD:
@@ -102,22 +104,31 @@ def read_sgd(path: Path, root: TorchObject) -> SGD:
     if vector.dtype.kind != "f":
         raise FormatError(path, 0, found=f"dfdx of {vector.dtype}", expected="floats")
 
+    settings = _settings(path, state)
+    return SGD(*settings, _distributed(path, vector, root))
+
+
+def _settings(path: Path, state: LuaTable) -> tuple[float, float, float, float, bool, int]:
+    """Return the fields of an SGD but the buffers, by the names and defaults of `optim.sgd`."""
+
     def number(field: str, default: float = 0.0) -> float:
         value = state.get(field, default)
-        if not isinstance(value, float) or not math.isfinite(value):
-            raise FormatError(path, field, found=reader.kind(value), expected="a number")
+        if not isinstance(value, float) or not math.isfinite(value) or value < 0:
+            found = f"{value:g}" if isinstance(value, float) else reader.kind(value)
+            raise FormatError(path, field, found=found, expected="a number of 0 or more")
         return value
 
+    for field in ("learningRates", "weightDecays"):
+        if state.get(field) is not None:
+            raise FormatError(path, field, found="one for each parameter", expected="one for all")
+    momentum, nesterov = number("momentum"), bool(state.get("nesterov"))
+    dampening = number("dampening", momentum)
+    if nesterov and (momentum == 0 or dampening != 0):
+        found = f"momentum {momentum:g} and dampening {dampening:g}"
+        raise FormatError(path, "nesterov", found=found, expected="momentum, and no dampening")
     updates, decay = int(number("evalCounter")), number("learningRateDecay")
-    return SGD(
-        number("learningRate", 1e-3) / (1 + updates * decay),
-        number("momentum"),
-        number("dampening", number("momentum")),
-        number("weightDecay"),
-        bool(state.get("nesterov")),
-        updates,
-        _distributed(path, vector, root),
-    )
+    rate = number("learningRate", 1e-3) / (1 + updates * decay)
+    return rate, momentum, dampening, number("weightDecay"), nesterov, updates
 
 
 def _distributed(path: Path, vector: Array, root: TorchObject) -> dict[int, Array]:
@@ -126,7 +137,7 @@ def _distributed(path: Path, vector: Array, root: TorchObject) -> dict[int, Arra
     `getParameters` lays storages one after the other in the order in which parameters come upon
     them, and leaves out what no parameter covers (`nn/Module.lua`, `Module.flatten`).
     """
-    tensors = [one for one in _parameters(root) if one.size]
+    tensors = [one for one in _parameters(path, root) if one.size]
     starts: dict[int, int] = {}
     total = 0
     for tensor in tensors:
@@ -159,10 +170,22 @@ def _strided(flat: Array, place: int, tensor: Tensor) -> Array:
     return np.ndarray(tensor.shape, flat.dtype, flat, place * width, strides)
 
 
-def _parameters(root: TorchObject) -> Iterator[Tensor]:
+# Learned numbers of nn.WeightNorm, nn.LinearWeightNorm and inn.ConstAffine: what is learned is not
+# what the converted network has, or is not in `parameters()`.
+_OTHERS = ("g", "v", "a", "b")
+
+
+def _parameters(path: Path, root: TorchObject) -> Iterator[Tensor]:
     """Yield weights and biases in the order of `parameters()` (`nn/Module.lua`)."""
-    for module in modules(Module(root, "", Ledger(Path()))):
+    for module in modules(Module(root, "", Ledger(path))):
+        fields = module.source.fields
+        if any(isinstance(fields.get(field), Tensor) for field in _OTHERS):
+            raise FormatError(
+                path,
+                "dfdx",
+                found=f"the momentum of {module.source.class_name}",
+                expected="that of weights and biases",
+            )
         for field in ("weight", "bias"):
-            value = module.source.fields.get(field)
-            if isinstance(value, Tensor):
+            if isinstance(value := fields.get(field), Tensor):
                 yield value

@@ -1,6 +1,7 @@
 """Rules of containers: what runs, on what, and how results are put together."""
 
 import math
+from collections.abc import Iterator
 
 from converters.t7.memory import Handle
 from converters.t7.module import Module
@@ -15,6 +16,7 @@ from converters.t7.tables import joined
     "nn.SpatialLPPooling",
     "nn.Maxout",
     "nn.LayerNormalization",
+    "inn.SpatialSameResponseNormalization",
 )
 def sequential(run: Run, module: Module, x: Tree) -> Tree:
     """One module after the other; some classes only fill themselves with modules (`nn/*.lua`)."""
@@ -23,16 +25,24 @@ def sequential(run: Run, module: Module, x: Tree) -> Tree:
     return x
 
 
-@layer("nn.Decorator", "nn.DontCast", "nn.NaN", "nn.GPU")
+@layer("nn.Decorator", "nn.DontCast", "nn.NaN", "nn.Profile", "nn.GPU", "nn.FireModule")
 def decorator(run: Run, module: Module, x: Tree) -> Tree:
-    """The module inside: types, devices and checks decide no number (`nn/Decorator.lua`)."""
+    """The module inside: types, devices and checks decide no number (`nn/Decorator.lua`).
+
+    Some keep it in a field as well, or parts of it (`nn/Profile.lua`, `dpnn/FireModule.lua`).
+    """
     return run.forward(module.only_child(), x)
 
 
-@layer("nn.Profile")
-def profile(run: Run, module: Module, x: Tree) -> Tree:
-    """The module inside, which is a field as well (`nn/Profile.lua`)."""
-    return run.forward(module.only_child(), x)
+@layer("nn.Inception")
+def inception(run: Run, module: Module, x: Tree) -> Tree:
+    """The module inside, on a batch of one for an image alone (`dpnn/Inception.lua`)."""
+    given = run.image(module, x)
+    if len(given.shape) == 4:
+        return run.forward(module.only_child(), x)
+    batch = viewed(run, module, given, (1, *given.shape), f"{module.name}.batch")
+    output = run.tensor(module, run.forward(module.only_child(), batch))
+    return viewed(run, module, output, output.shape[1:], f"{module.name}.single")
 
 
 @layer("nn.DataParallelTable")
@@ -45,7 +55,9 @@ def data_parallel_table(run: Run, module: Module, x: Tree) -> Tree:
     gpus = module.source.fields.get("gpuAssignments")
     if module.integer("dimension", 1) != 1 and isinstance(gpus, LuaTable) and len(gpus) > 1:
         raise module.unsupported("splits its input along another dimension than the batch")
-    first, *replicas = module.children()
+    if not (children := module.children()):
+        raise module.error("modules", "no module", "one")
+    first, *replicas = children
     run.ledger.claimed.update(id(one) for other in replicas for one in walk(other.source))
     output = run.forward(first, _copied(run, x))
     if isinstance(output, Handle):
@@ -62,18 +74,23 @@ def _copied(run: Run, tree: Tree) -> Tree:
 @layer("nn.ConcatTable")
 def concat_table(run: Run, module: Module, x: Tree) -> Tree:
     """Every module on the same input, which they may change in place for those that come after."""
-    return run.table_of(module, [run.forward(child, x) for child in module.children()])
+    return run.table_of(module, (run.forward(child, x) for child in module.children()))
 
 
 @layer("nn.ParallelTable")
 def parallel_table(run: Run, module: Module, x: Tree) -> Tree:
     """Module i on entry i; entries that are left over are dropped (`nn/ParallelTable.lua`)."""
-    children, entries = module.children(), run.entries(module, x)
-    if len(entries) < len(children):
-        raise module.unsupported(f"{len(children)} modules, its input is a table of {len(entries)}")
-    return run.table_of(
-        module, [run.forward(child, entry) for child, entry in zip(children, entries, strict=False)]
-    )
+    children = module.children()
+    return run.table_of(module, _each(run, module, children, x))
+
+
+def _each(run: Run, module: Module, children: list[Module], x: Tree) -> Iterator[Tree]:
+    """Run module i on what is entry i by then: an earlier one may have filled that table anew."""
+    for index, child in enumerate(children):
+        if index >= len(entries := run.entries(module, x)):
+            count = len(children)
+            raise module.unsupported(f"{count} modules, its input is a table of {len(entries)}")
+        yield run.forward(child, entries[index])
 
 
 @layer("nn.MapTable")
@@ -82,15 +99,14 @@ def map_table(run: Run, module: Module, x: Tree) -> Tree:
 
     A file has the copies that were needed so far; `shared` false lets their weights differ.
     """
-    children = module.children()
-    outputs = []
-    for index, entry in enumerate(run.entries(module, x)):
-        if index < len(children):
-            child = children[index]
-        else:
-            child = Module(_cloned(children[0].source), children[0].path, run.ledger)
-        outputs.append(run.forward(child, entry))
-    return run.table_of(module, outputs)
+    children, count = module.children(), len(run.entries(module, x))
+    if not children:
+        raise module.error("modules", "no module", "one")
+    clones = run.clones.setdefault(id(module.source), [])
+    while len(children) + len(clones) < count:
+        clones.append(_cloned(children[0].source))
+    copies = [Module(clone, children[0].path, run.ledger) for clone in clones]
+    return [*_each(run, module, [*children, *copies][:count], x)]
 
 
 def _cloned(root: TorchObject) -> TorchObject:
@@ -178,7 +194,7 @@ def bottle(run: Run, module: Module, x: Tree) -> Tree:
     gives = module.integer("nOutputDim", taken)
     kept = len(given.shape) - taken + 1
     if kept <= 1:
-        return run.forward(module.only_child(), x)
+        return run.view(module, run.tensor(module, run.forward(module.only_child(), x)))
     inside = viewed(run, module, given, (-1, *given.shape[kept:]), f"{module.name}.flat")
     output = run.tensor(module, run.forward(module.only_child(), inside))
     if len(output.shape) != gives:

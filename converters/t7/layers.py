@@ -2,8 +2,9 @@
 
 Every quirk of Torch7 lives in these files and is cited: `nn/X.lua` is torch/nn, `THNN/X.c` its C
 kernels, `cudnn/X.lua` is soumith/cudnn.torch, `cunn/X.lua` torch/cunn, `nngraph/X.lua`
-torch/nngraph. Torch7 names width first, torch.nn height first. Everything is evaluation mode,
-whatever `train` the file was saved with.
+torch/nngraph, `inn/X.lua` szagoruyko/imagine-nn, `dpnn/X.lua` Element-Research/dpnn. Torch7 names
+width first, torch.nn height first. Everything is evaluation mode, whatever `train` the file was
+saved with.
 """
 
 from converters.t7 import (

@@ -7,25 +7,15 @@ handle gives the memory a new value, and whoever reads it later, by any steps, r
 graph that comes out has no in-place operations and computes what Torch7 computed.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Set
 from dataclasses import dataclass
-from typing import Protocol
 
 from converters.lowering import Lowering, Value
 from models.errors import UnsupportedLayer
 from models.graph import Shape
 
 Add = Callable[..., Value]  # Lowering.add: name, op, inputs, attributes
-
-
-class Step(Protocol):
-    """One way to look at a part of a memory, or at all of it in another shape; moves no number."""
-
-    def look(self, add: Add, whole: Value) -> Value:
-        """Return what is seen of `whole`."""
-
-    def write(self, add: Add, whole: Value, part: Value) -> Value:
-        """Return `whole` with `part` in the place that is looked at."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +29,7 @@ class Reshaped:
         """Return the same numbers in the new shape."""
         return add(f"{whole.name}_view", "Reshape", whole, shape=batched(self.shape))
 
-    def write(self, add: Add, whole: Value | None, part: Value) -> Value:
+    def write(self, add: Add, whole: Value, part: Value) -> Value:
         """Return the numbers in the old shape; what was there does not matter."""
         return add(f"{part.name}_view", "Reshape", part, shape=batched(self.whole))
 
@@ -81,12 +71,10 @@ class Replicated:
         """Return the copies."""
         return add(f"{whole.name}_view", "Replicate", whole, dim=self.dim, count=self.count)
 
-    def write(self, add: Add, whole: Value, part: Value) -> Value:
-        """Never: `Run.write` refuses what several places share."""
-        raise AssertionError("a replicated tensor was written to")
 
-
-Steps = tuple[Step, ...]
+# Ways to look at a part of a memory, or at all of it in another shape; no number moves. What was
+# written through one is put in its place; several places that share a number cannot be written to.
+Steps = tuple[Reshaped | Selected | Replicated, ...]
 
 
 class Memory:
@@ -129,6 +117,7 @@ class Memory:
                 self._values[steps] = steps[-1].look(self._net.add, whole)
             else:  # written in another shape: see `write`
                 ((step,), value) = next(iter(self._values.items()))
+                assert isinstance(step, Reshaped)
                 self._values[steps] = step.write(self._net.add, value, value)
         return self._values[steps]
 
@@ -138,6 +127,7 @@ class Memory:
             self._values = {steps: value}  # the other shapes once somebody asks for them
         elif steps:
             front, last = steps[:-1], steps[-1]
+            assert not isinstance(last, Replicated)  # refused by `Run.write`
             self.write(front, last.write(self._net.add, self.read(front), value))
             self._values[steps] = value
         else:
@@ -152,45 +142,73 @@ class Handle:
     """
 
     def __init__(
-        self, memory: Memory, shape: Shape, steps: Steps = (), *, contiguous: bool = True
+        self, memory: Memory, shape: Shape, steps: Steps = (), strides: Shape | None = None
     ) -> None:
         self.memory = memory
         self.shape = shape
         self.steps = steps
-        self.contiguous = contiguous
+        self.strides = _strides(shape) if strides is None else strides
 
     def set(self, other: "Handle") -> "Handle":
         """Become a view of the same numbers as `other`, as Torch's `tensor:set` does."""
         self.memory, self.shape = other.memory, other.shape
-        self.steps, self.contiguous = other.steps, other.contiguous
+        self.steps, self.strides = other.steps, other.strides
         return self
 
     def reshaped(self, shape: Shape) -> "Handle":
-        """Return the same memory in another shape; two such steps are one."""
+        """Return the same memory in another shape, of a tensor that is contiguous."""
+        return self._shaped(shape, _strides(shape))
+
+    def squeezed(self, dropped: Set[int]) -> "Handle":
+        """Return the tensor without some dimensions of one entry; one dimension stays."""
+        kept = [dim for dim in range(len(self.shape)) if dim not in dropped] or [0]
+        shape = tuple(self.shape[dim] for dim in kept)
+        return self._shaped(shape, tuple(self.strides[dim] for dim in kept))
+
+    def unsqueezed(self, dim: int) -> "Handle":
+        """Return the tensor with a new dimension of one entry."""
+        shape = (*self.shape[:dim], 1, *self.shape[dim:])
+        return self._shaped(shape, (*self.strides[:dim], 1, *self.strides[dim:]))
+
+    def selected(self, dim: int, index: int) -> "Handle":
+        """Return one entry of a dimension, of a tensor that has two or more."""
+        shape, strides = ((*sizes[:dim], *sizes[dim + 1 :]) for sizes in (self.shape, self.strides))
+        step = Selected(self.shape, dim, index)
+        return Handle(self.memory, shape, (*self.steps, step), strides)
+
+    def replicated(self, dim: int, count: int) -> "Handle":
+        """Return the tensor repeated along a new dimension."""
+        if count == 1:
+            return self.unsqueezed(dim)
+        shape = (*self.shape[:dim], count, *self.shape[dim:])
+        strides = (*self.strides[:dim], 0, *self.strides[dim:])
+        return Handle(self.memory, shape, (*self.steps, Replicated(dim, count)), strides)
+
+    def _shaped(self, shape: Shape, strides: Shape) -> "Handle":
+        """Return the same numbers in the same order; two such steps are one."""
         steps, whole = self.steps, self.shape
         if steps and isinstance(last := steps[-1], Reshaped):
             steps, whole = steps[:-1], last.whole
         if shape != whole:
             steps = (*steps, Reshaped(whole, shape))
-        return Handle(self.memory, shape, steps, contiguous=self.contiguous)
+        return Handle(self.memory, shape, steps, strides)
 
-    def selected(self, dim: int, index: int) -> "Handle":
-        """Return one entry of a dimension."""
-        shape = self.shape[:dim] + self.shape[dim + 1 :]
-        contiguous = self.contiguous and all(size == 1 for size in self.shape[:dim])
-        step = Selected(self.shape, dim, index)
-        return Handle(self.memory, shape or (1,), (*self.steps, step), contiguous=contiguous)
-
-    def replicated(self, dim: int, count: int) -> "Handle":
-        """Return the tensor repeated along a new dimension."""
-        shape = (*self.shape[:dim], count, *self.shape[dim:])
-        steps = (*self.steps, Replicated(dim, count))
-        return Handle(self.memory, shape, steps, contiguous=self.contiguous and count == 1)
+    @property
+    def contiguous(self) -> bool:
+        """Whether its elements lie in memory in order and without gaps, as `isContiguous` says."""
+        sizes = [(size, step) for size, step in zip(self.shape, self.strides, strict=True)]
+        wanted = _strides(tuple(size for size, _ in sizes if size != 1))
+        return tuple(step for size, step in sizes if size != 1) == wanted
 
     @property
     def repeats(self) -> bool:
         """Whether several of its elements are one number in memory."""
-        return any(isinstance(step, Replicated) and step.count > 1 for step in self.steps)
+        return any(isinstance(step, Replicated) for step in self.steps)
+
+
+def _strides(shape: Shape) -> Shape:
+    """Return how far apart the entries of each dimension are without gaps."""
+    return tuple(math.prod(shape[dim + 1 :]) for dim in range(len(shape)))
 
 
 def batched(shape: Shape) -> list[int]:

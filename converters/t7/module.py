@@ -11,7 +11,7 @@ from models.errors import FormatError, UnsupportedLayer
 from models.graph import Array
 
 # Modules that are not in `modules` (nn/SpatialSubtractiveNormalization.lua and its siblings).
-_INNER = ("meanestimator", "stdestimator", "normalizer")
+INNER = ("meanestimator", "stdestimator", "normalizer")
 
 
 class Ledger:
@@ -165,7 +165,7 @@ def modules(top: Module) -> Iterator[Module]:
         yield module
         fields = module.source.fields
         waiting.extend(
-            module.inner(name) for name in _INNER if isinstance(fields.get(name), TorchObject)
+            module.inner(name) for name in INNER if isinstance(fields.get(name), TorchObject)
         )
         if isinstance(fields.get("modules"), LuaTable):
             waiting.extend(reversed(module.children()))

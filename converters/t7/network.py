@@ -1,6 +1,6 @@
 """Torch7 modules -> nodes: what a rule sees of its module and of the run that it is part of."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from converters.lowering import Call, Lowered, Lowering, Rules, Value
 from converters.t7.memory import Handle, Memory
@@ -27,7 +27,7 @@ STATE_FIELDS = frozenset(
         # views, sums, extremes and norms; pointwise layers
         *("_output", "_indices", "_ones", "_bias", "_expand", "_repeat", "_weight", "_buffer"),
         *("maxIdx", "minIdx", "mask", "maskByteTensor", "maxVals", "minVals", "gradMaxVals"),
-        *("norm", "normp", "buffer", "temp", "mininput", "_indices", "loss", "randomSamples"),
+        *("norm", "normp", "buffer", "temp", "mininput", "loss", "randomSamples"),
         # Bottle, MixtureTable, PixelShuffle, weight normalisation, local normalisation
         *("inShape", "outShape", "_gaterView", "_expert", "_expertView", "size2", "_shuffleOut"),
         *("_norm", "_scale", "gradG", "gradV", "localsums", "adjustedsums", "localstds"),
@@ -39,35 +39,6 @@ STATE_FIELDS = frozenset(
 _METHODS = ("updateOutput", "forward")  # an object may override its class's
 # The constructor of nn.Copy gives it such a method, which is the one that its rule restates.
 _OVERRIDES_ITSELF = "nn.Copy"
-# Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the
-# class: gradients, outputs, and the scratch memory of the layers (each named in nn/<class>.lua).
-STATE_FIELDS = frozenset(
-    {
-        # nn.Module and its containers
-        *("output", "gradInput", "gradWeight", "gradBias", "_type", "outputSize", "size"),
-        # convolutions, cudnn's descriptors
-        *("finput", "fgradInput", "_input", "_gradOutput", "columns", "ones", "zeroScalar"),
-        *("iSize", "input_offset", "output_offset", "weight_offset", "bias_offset"),
-        # Linear, BatchNormalization, Dropout, pooling, PReLU, SpatialCrossMapLRN, Reshape
-        *("addBuffer", "save_mean", "save_std", "scaleT", "noise", "indices", "gradWeightBuf"),
-        *("gradWeightBuf2", "scale", "batchsize", "normalized", "buffer2", "centered", "std"),
-        # views, sums, extremes and norms; pointwise layers
-        *("_output", "_indices", "_ones", "_bias", "_expand", "_repeat", "_weight", "_buffer"),
-        *("maxIdx", "minIdx", "mask", "maskByteTensor", "maxVals", "minVals", "gradMaxVals"),
-        *("norm", "normp", "buffer", "temp", "mininput", "_indices", "loss", "randomSamples"),
-        # Bottle, MixtureTable, PixelShuffle, weight normalisation, local normalisation
-        *("inShape", "outShape", "_gaterView", "_expert", "_expertView", "size2", "_shuffleOut"),
-        *("_norm", "_scale", "gradG", "gradV", "localsums", "adjustedsums", "localstds"),
-        *("adjustedstds", "thresholdedstds", "coef", "_coef", "kernel"),
-    }
-)
-
-
-_METHODS = ("updateOutput", "forward")  # an object may override its class's
-# The constructor of nn.Copy gives it such a method, which is the one that its rule restates.
-_OVERRIDES_ITSELF = "nn.Copy"
-# Modules that are not in `modules` (nn/SpatialSubtractiveNormalization.lua and its siblings).
-_INNER = ("meanestimator", "stdestimator", "normalizer")
 
 
 Tree = Handle | list["Tree"]  # what a module takes and gives: a tensor, or a table of them
@@ -85,7 +56,8 @@ class Run:
         self.ledger = ledger
         self.pooled: dict[int, tuple[Module, Value]] = {}  # max pooling modules, what they were fed
         self.calls: list[Call] = []
-        self._memories: dict[int, Memory] = {}  # that a module object allocated for its output
+        self.clones: dict[int, list[TorchObject]] = {}  # that a module object made of others
+        self._memories: dict[tuple[int, str], Memory] = {}  # that a module object allocated
         self._outputs: dict[int, Tree] = {}  # of each module object, while it stays the same
         self._depth = 0
         self._calls = 0
@@ -139,15 +111,27 @@ class Run:
         return Handle(Memory(self.net, value), value.shape)
 
     def fresh(self, module: Module, value: Value) -> Handle:
-        """Return a module's output in memory of its own, which its next call overwrites."""
-        memory = self._memories.get(id(module.source))
+        """Return a module's output in memory of its own, which its next call overwrites.
+
+        Raises:
+            UnsupportedLayer: The output is a view of other memory, where Torch7 would write.
+        """
+        known = self._outputs.get(id(module.source))
+        memory = self._memories.get((id(module.source), "output"))
+        if isinstance(known, Handle) and known.memory is not memory:
+            raise module.unsupported("writes into what it passed on when it ran before")
+        return self._output(module, self.kept(module, "output", value))
+
+    def kept(self, module: Module, name: str, value: Value) -> Handle:
+        """Return a tensor that a module keeps and fills anew in every call."""
+        memory = self._memories.get((id(module.source), name))
         if memory is not None and memory.shape == value.shape:
             memory.fill(value)
         else:  # resized: what still looks at the old memory cannot be followed
             if memory is not None:
                 memory.lose()
-            memory = self._memories[id(module.source)] = Memory(self.net, value)
-        return self._output(module, Handle(memory, value.shape))
+            memory = self._memories[id(module.source), name] = Memory(self.net, value)
+        return Handle(memory, value.shape)
 
     def write(self, module: Module, handle: Handle, value: Value) -> Handle:
         """Return a module's output after it replaced what `handle` holds, for all who hold it."""
@@ -162,12 +146,15 @@ class Run:
             handle.memory.know(handle.steps, value)
         return self._output(module, handle)
 
-    def table_of(self, module: Module, items: list[Tree]) -> Tree:
-        """Return a module's output table, which its next call fills anew."""
+    def table_of(self, module: Module, items: Iterable[Tree]) -> Tree:
+        """Return a module's output table, which its next call fills anew, entry by entry."""
         given = self._outputs.get(id(module.source))
         if not isinstance(given, list):
             given = self._outputs[id(module.source)] = []
-        given[:] = items
+        count = 0
+        for count, item in enumerate(items, 1):
+            given[count - 1 : count] = [item]
+        del given[count:]
         return given
 
     def leaves(self, module: Module, tree: Tree) -> list[Handle]:

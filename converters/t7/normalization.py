@@ -1,6 +1,7 @@
 """Rules of local contrast normalisation, which networks had before batch normalisation."""
 
-from converters.t7.memory import Handle
+from converters.lowering import Value
+from converters.t7.memory import Handle, batched
 from converters.t7.module import Module
 from converters.t7.network import Run, Tree, layer
 
@@ -14,7 +15,7 @@ def spatial_subtractive_normalization(run: Run, module: Module, x: Tree) -> Tree
     """
     given = run.image(module, x)
     means = _estimated(run, module, given, "meanestimator")
-    value = run.net.add(module.name, "Sub", run.read(given), run.read(means))
+    value = run.net.add(f"{module.name}.difference", "Sub", run.read(given), means)
     return run.fresh(module, value)
 
 
@@ -25,25 +26,31 @@ def spatial_divisive_normalization(run: Run, module: Module, x: Tree) -> Tree:
     Source: `nn/SpatialDivisiveNormalization.lua`.
     """
     given = run.image(module, x)
-    deviations = run.read(_estimated(run, module, given, "stdestimator"))
     bounded = run.net.add(
-        f"{module.name}_bounded",
+        f"{module.name}.bounded",
         "Threshold",
-        deviations,
+        _estimated(run, module, given, "stdestimator"),
         threshold=module.number("threshold", 1e-4),
         value=module.number("thresval", 1e-4),
     )
-    return run.fresh(module, run.net.add(module.name, "Div", run.read(given), bounded))
+    value = run.net.add(f"{module.name}.quotient", "Div", run.read(given), bounded)
+    return run.fresh(module, value)
 
 
-def _estimated(run: Run, module: Module, given: Handle, estimator: str) -> Handle:
+def _estimated(run: Run, module: Module, given: Handle, estimator: str) -> Value:
+    """Return an estimate by the weights that lie in the image, in the image's shape.
+
+    The estimators' `nn.Replicate` leaves a dimension of one entry behind the planes, and what
+    follows goes by the number of elements (`nn/CSubTable.lua`).
+    """
     value = run.read(given)
-    zeros = run.net.add(f"{module.name}_zeros", "Scale", value, factor=0)
-    ones = run.new(run.net.add(f"{module.name}_ones", "Shift", zeros, offset=1))
+    zeros = run.net.add(f"{module.name}.zeros", "Scale", value, factor=0)
+    ones = run.new(run.net.add(f"{module.name}.ones", "Shift", zeros, offset=1))
     # Read before the estimator runs again: it has one output tensor.
     weights = run.read(run.tensor(module, run.forward(module.inner("meanestimator"), ones)))
     found = run.read(run.tensor(module, run.forward(module.inner(estimator), given)))
-    return run.new(run.net.add(f"{module.name}_local", "Div", found, weights))
+    local = run.net.add(f"{module.name}.local", "Div", found, weights)
+    return run.net.add(f"{module.name}.image", "Reshape", local, shape=batched(given.shape))
 
 
 @layer("nn.SpatialContrastiveNormalization")

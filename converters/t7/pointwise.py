@@ -11,10 +11,17 @@ from converters.t7.shapes import viewed
 
 
 def _pointwise(run: Run, module: Module, x: Tree, op: str, **attrs: Any) -> Handle:
-    """Apply a function to each element; `inplace` changes the input itself, for all who hold it."""
+    """Apply a function to each element."""
+    value = run.net.add(module.name, op, run.read(run.tensor(module, x)), **attrs)
+    return run.fresh(module, value)
+
+
+def _in_place(run: Run, module: Module, x: Tree, op: str, **attrs: Any) -> Handle:
+    """Apply a function to each element of the input itself, for all who hold it, if `inplace`."""
+    if not module.flag("inplace"):
+        return _pointwise(run, module, x, op, **attrs)
     given = run.tensor(module, x)
-    value = run.net.add(module.name, op, run.read(given), **attrs)
-    return run.write(module, given, value) if module.flag("inplace") else run.fresh(module, value)
+    return run.write(module, given, run.net.add(module.name, op, run.read(given), **attrs))
 
 
 @layer("nn.ReLU", "nn.Threshold")
@@ -23,52 +30,52 @@ def threshold(run: Run, module: Module, x: Tree) -> Tree:
     limit = module.number("threshold", 0 if module.source.class_name == "nn.ReLU" else 1e-6)
     value = module.number("val", 0)
     if limit == value == 0:
-        return _pointwise(run, module, x, "ReLU")
-    return _pointwise(run, module, x, "Threshold", threshold=limit, value=value)
+        return _in_place(run, module, x, "ReLU")
+    return _in_place(run, module, x, "Threshold", threshold=limit, value=value)
 
 
 @layer("cudnn.ReLU")
 def cudnn_relu(run: Run, module: Module, x: Tree) -> Tree:
     """The positive part."""
-    return _pointwise(run, module, x, "ReLU")
+    return _in_place(run, module, x, "ReLU")
 
 
 @layer("cudnn.ClippedReLU")
 def cudnn_clipped_relu(run: Run, module: Module, x: Tree) -> Tree:
     """Clamped to 0 and `ceiling` (`cudnn/ClippedReLU.lua`)."""
-    return _pointwise(run, module, x, "Hardtanh", min_val=0, max_val=module.number("ceiling"))
+    return _in_place(run, module, x, "Hardtanh", min_val=0, max_val=module.number("ceiling"))
 
 
 @layer("nn.ReLU6")
 def relu6(run: Run, module: Module, x: Tree) -> Tree:
     """Clamped to 0 and 6."""
-    return _pointwise(run, module, x, "ReLU6")
+    return _in_place(run, module, x, "ReLU6")
 
 
 @layer("nn.HardTanh", "nn.Clamp")
 def hard_tanh(run: Run, module: Module, x: Tree) -> Tree:
     """Clamped to `min_val` and `max_val`, which the oldest files lack (`nn/HardTanh.lua`)."""
     limits = module.number("min_val", -1), module.number("max_val", 1)
-    return _pointwise(run, module, x, "Hardtanh", min_val=limits[0], max_val=limits[1])
+    return _in_place(run, module, x, "Hardtanh", min_val=limits[0], max_val=limits[1])
 
 
 @layer("nn.LeakyReLU")
 def leaky_relu(run: Run, module: Module, x: Tree) -> Tree:
     """`negval` times `x` below 0."""
-    return _pointwise(run, module, x, "LeakyReLU", negative_slope=module.number("negval", 0.01))
+    return _in_place(run, module, x, "LeakyReLU", negative_slope=module.number("negval", 0.01))
 
 
 @layer("nn.RReLU")
 def rrelu(run: Run, module: Module, x: Tree) -> Tree:
     """Below 0 a slope half way between `lower` and `upper`, drawn in training (`THNN/RReLU.c`)."""
     bounds = module.number("lower", 1 / 8), module.number("upper", 1 / 3)
-    return _pointwise(run, module, x, "RReLU", lower=bounds[0], upper=bounds[1])
+    return _in_place(run, module, x, "RReLU", lower=bounds[0], upper=bounds[1])
 
 
 @layer("nn.ELU")
 def elu(run: Run, module: Module, x: Tree) -> Tree:
     """`alpha * (exp(x) - 1)` below 0."""
-    return _pointwise(run, module, x, "ELU", alpha=module.number("alpha", 1))
+    return _in_place(run, module, x, "ELU", alpha=module.number("alpha", 1))
 
 
 @layer("nn.SoftPlus")
@@ -107,7 +114,8 @@ _BY_NAME = {
 @layer(*_BY_NAME)
 def named(run: Run, module: Module, x: Tree) -> Tree:
     """Functions without a parameter; cudnn's may work in place (`cudnn/Pointwise.lua`)."""
-    return _pointwise(run, module, x, _BY_NAME[module.source.class_name])
+    apply = _in_place if module.source.class_name.startswith("cudnn.") else _pointwise
+    return apply(run, module, x, _BY_NAME[module.source.class_name])
 
 
 _EXPONENTS = {"nn.Square": 2.0, "nn.Sqrt": 0.5}
@@ -125,13 +133,13 @@ def power(run: Run, module: Module, x: Tree) -> Tree:
 @layer("nn.MulConstant")
 def mul_constant(run: Run, module: Module, x: Tree) -> Tree:
     """Times a constant."""
-    return _pointwise(run, module, x, "Scale", factor=_constant(module))
+    return _in_place(run, module, x, "Scale", factor=_constant(module))
 
 
 @layer("nn.AddConstant")
 def add_constant(run: Run, module: Module, x: Tree) -> Tree:
     """Plus a constant."""
-    return _pointwise(run, module, x, "Shift", offset=_constant(module))
+    return _in_place(run, module, x, "Shift", offset=_constant(module))
 
 
 def _constant(module: Module) -> float:
@@ -157,17 +165,16 @@ def dropout(run: Run, module: Module, x: Tree) -> Tree:
     """
     p = _drop_rate(module)
     if module.flag("v2"):
-        return _pointwise(run, module, x, "Dropout", p=p)
-    return _pointwise(
-        run, module, _pointwise(run, module, x, "Dropout", p=p), "Scale", factor=1 - p
-    )
+        return _in_place(run, module, x, "Dropout", p=p)
+    return _in_place(run, module, _in_place(run, module, x, "Dropout", p=p), "Scale", factor=1 - p)
 
 
 @layer("nn.SpatialDropout")
 def spatial_dropout(run: Run, module: Module, x: Tree) -> Tree:
     """Times `1 - p`, in evaluation mode: it drops whole planes in training without rescaling."""
     p = _drop_rate(module)
-    dropped = _pointwise(run, module, x, "Dropout2d", p=p)
+    op = "Dropout2d" if len(run.tensor(module, x).shape) == 4 else "Dropout"
+    dropped = _pointwise(run, module, x, op, p=p)
     return _pointwise(run, module, dropped, "Scale", factor=1 - p)
 
 

@@ -12,9 +12,17 @@ from converters.t7.module import Module
 from converters.t7.network import Run, Tree, layer
 
 
-@layer("nn.SpatialMaxPooling", "nn.SpatialDilatedMaxPooling", "cudnn.SpatialMaxPooling")
+@layer(
+    "nn.SpatialMaxPooling",
+    "nn.SpatialDilatedMaxPooling",
+    "cudnn.SpatialMaxPooling",
+    "inn.SpatialMaxPooling",
+)
 def spatial_max_pooling(run: Run, module: Module, x: Tree) -> Tree:
-    """Max pooling; nn and cudnn both take the kernel size where no stride was given."""
+    """Max pooling; nn and cudnn both take the kernel size where no stride was given.
+
+    That of imagine-nn is nn's, always with `ceil_mode`.
+    """
     given = run.image(module, x)
     run.pooled[id(module.source)] = module, run.read(given)
     return run.fresh(module, _pooled(run, module, given, "MaxPool2d", **_max_window(module)))
@@ -27,7 +35,8 @@ def _max_window(module: Module) -> dict[str, Any]:
         "stride": pair(module, "d", kernel_size),
         "padding": (module.integer("padH", 0), module.integer("padW", 0)),
         "dilation": (module.integer("dilationH", 1), module.integer("dilationW", 1)),
-        "ceil_mode": module.flag("ceil_mode"),
+        "ceil_mode": module.flag("ceil_mode")
+        or module.source.class_name == "inn.SpatialMaxPooling",
     }
 
 
@@ -117,7 +126,7 @@ def _pooled(run: Run, module: Module, given: Handle, op: str, **window: Any) -> 
     (`THNN/SpatialDilatedMaxPooling.c`), as torch.nn does; ONNX does not, but then rounding down
     says the same. Otherwise the window stays (`cudnn/Pooling.lua`), computed from nothing: refused.
     """
-    drops = module.source.class_name.startswith("nn.") and any(window["padding"])
+    drops = not module.source.class_name.startswith("cudnn.") and any(window["padding"])
     if window["ceil_mode"]:
         dropped, ragged = False, False
         for length, kernel, step, pad in zip(
@@ -192,7 +201,7 @@ def spatial_sub_sampling(run: Run, module: Module, x: Tree) -> Tree:
     return run.fresh(module, value)
 
 
-@layer("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN")
+@layer("nn.SpatialCrossMapLRN", "cudnn.SpatialCrossMapLRN", "inn.SpatialCrossResponseNormalization")
 def spatial_cross_map_lrn(run: Run, module: Module, x: Tree) -> Tree:
     """Local response normalisation; `alpha` is divided by the window's size, as torch.nn does.
 

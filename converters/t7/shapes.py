@@ -17,19 +17,17 @@ def viewed(run: Run, module: Module, given: Handle, shape: Shape, at: str) -> Ha
     """
     if not given.contiguous:
         raise module.unsupported("views a tensor that is not contiguous, as Torch7 refuses to")
-    value = run.read(given)
     if len(shape) == 2 and len(given.shape) > 1 and shape[0] == given.shape[0]:
         rest = math.prod(given.shape[1:])
         if shape[1] in (-1, rest):
             flat = given.reshaped((shape[0], rest))
             return _seen(run, given, flat, at, "Flatten", {"start_dim": 1, "end_dim": -1})
+    held, told = math.prod(given.shape), math.prod(n for n in shape if n != -1)
+    full = tuple(held // max(told, 1) if n == -1 else n for n in shape)
+    if min(full) < 1 or math.prod(full) != held:
+        raise module.unsupported(f"views a tensor of shape {given.shape} as {shape}")
     size = list(shape) if -1 in shape[1:] else batched(shape)
-    held, told = math.prod(given.shape), math.prod(n for n in shape if n >= 0)
-    if told and held % told == 0 and (-1 in shape or held == told):
-        full = tuple(held // told if n == -1 else n for n in shape)
-        return _seen(run, given, given.reshaped(full), at, "Reshape", {"shape": size})
-    run.net.add(at, "Reshape", value, shape=list(shape))  # says what does not fit
-    raise AssertionError("torch took a shape of other elements")
+    return _seen(run, given, given.reshaped(full), at, "Reshape", {"shape": size})
 
 
 def _seen(run: Run, given: Handle, view: Handle, at: str, op: str, attrs: dict[str, Any]) -> Handle:
@@ -37,6 +35,16 @@ def _seen(run: Run, given: Handle, view: Handle, at: str, op: str, attrs: dict[s
     if view.memory.known(view.steps) is None:
         view.memory.know(view.steps, run.net.add(at, op, run.read(given), **attrs))
     return view
+
+
+def singletons(run: Run, given: Handle, view: Handle, at: str) -> Handle:
+    """Return a view that differs by dimensions of one entry, with a node for what it shows."""
+    return _seen(run, given, view, at, "Reshape", {"shape": batched(view.shape)})
+
+
+def gapless(run: Run, module: Module, given: Handle) -> Handle:
+    """Return the tensor, or a copy that the module keeps if it is not contiguous."""
+    return given if given.contiguous else run.kept(module, "_input", run.read(given))
 
 
 @layer("nn.Identity", "nn.L1Penalty", "nn.PrintSize")
@@ -102,9 +110,7 @@ def reshape(run: Run, module: Module, x: Tree) -> Tree:
     `batchMode` unset means: a batch unless the elements match without one; an input whose first
     dimension is 1 is a batch in any case (`nn/Reshape.lua`).
     """
-    given = run.tensor(module, x)
-    if not given.contiguous:
-        given = run.new(run.read(given))
+    given = gapless(run, module, run.tensor(module, x))
     size = module.sizes("size")
     if module.has("batchMode"):
         is_batch = module.flag("batchMode")
@@ -117,9 +123,7 @@ def reshape(run: Run, module: Module, x: Tree) -> Tree:
 @layer("nn.Collapse")
 def collapse(run: Run, module: Module, x: Tree) -> Tree:
     """A sample as one vector; more than `nInputDim` dimensions are a batch (`nn/Collapse.lua`)."""
-    given = run.tensor(module, x)
-    if not given.contiguous:
-        given = run.new(run.read(given))
+    given = gapless(run, module, run.tensor(module, x))
     is_batch = len(given.shape) > module.integer("nInputDim")
     shape = (given.shape[0], -1) if is_batch else (-1,)
     return run.view(module, viewed(run, module, given, shape, module.name))
@@ -136,15 +140,15 @@ def squeeze(run: Run, module: Module, x: Tree) -> Tree:
     is_batch = module.has("numInputDims") and rank == module.integer("numInputDims") + 1
     if module.has("dim"):
         dim = module.integer("dim") - 1 + is_batch
-        if not 0 <= dim < rank:
-            raise module.error("dim", dim + 1, f"1 to {rank}: its input's rank")
+        if not is_batch <= dim < rank:
+            raise module.error("dim", module.integer("dim"), f"1 to {rank - is_batch}")
         dropped = {dim} if given.shape[dim] == 1 and rank > 1 else set()
     else:
-        dropped = {
-            i for i, size in enumerate(given.shape) if size == 1 and not (is_batch and not i)
-        }
-    shape = tuple(size for i, size in enumerate(given.shape) if i not in dropped) or (1,)
-    return run.view(module, _singletons(run, module, given, shape))
+        dropped = {i for i, size in enumerate(given.shape) if size == 1}
+    view = given.squeezed(dropped)
+    if is_batch and 0 in dropped:
+        view = view.unsqueezed(0)
+    return run.view(module, singletons(run, given, view, module.name))
 
 
 @layer("nn.Unsqueeze")
@@ -155,14 +159,7 @@ def unsqueeze(run: Run, module: Module, x: Tree) -> Tree:
     pos = module.integer("pos") + rank - module.integer("numInputDims", rank) - 1
     if not 0 <= pos <= rank:
         raise module.error("pos", pos + 1, f"1 to {rank + 1}")
-    shape = (*given.shape[:pos], 1, *given.shape[pos:])
-    return run.view(module, _singletons(run, module, given, shape))
-
-
-def _singletons(run: Run, module: Module, given: Handle, shape: Shape) -> Handle:
-    """View in a shape that differs by dimensions of one entry, which any tensor allows."""
-    view = given.reshaped(shape)
-    return _seen(run, given, view, module.name, "Reshape", {"shape": batched(shape)})
+    return run.view(module, singletons(run, given, given.unsqueezed(pos), module.name))
 
 
 @layer("nn.Replicate")

@@ -1,5 +1,6 @@
 """Rules of layers that take a table, or make one."""
 
+import math
 from collections.abc import Sequence
 
 from converters.lowering import Value
@@ -34,18 +35,30 @@ def positive_dimension(module: Module, rank: int) -> int:
 
 
 def _reduced(run: Run, module: Module, x: Tree, op: str) -> Handle:
-    """Fold a table from left to right; nothing is written into the operands."""
+    """Fold a table from left to right, in the module's output.
+
+    An operand may be that very tensor, from the call before: then it takes part as it is by now.
+    """
     first, *others = run.table(module, x)
-    total = run.read(first)
+    output = run.fresh(module, run.read(first))
     for other in others:
-        _check_alike(module, "combines", first, other)
-        total = run.net.add(module.name, op, total, run.read(other))
-    return run.fresh(module, total)
+        operand = _operand(run, module, output, other)
+        run.write(module, output, run.net.add(module.name, op, run.read(output), operand))
+    return output
 
 
-def _check_alike(module: Module, does: str, first: Handle, other: Handle) -> None:
-    if other.shape != first.shape:
-        raise module.unsupported(f"{does} tensors of shapes {first.shape} and {other.shape}")
+def _operand(run: Run, module: Module, first: Handle, other: Handle) -> Value:
+    """Return what a tensor holds in the shape of another.
+
+    Torch7 goes by the number of elements, in order (`TH/generic/THTensorMath.c`, `cadd`), which
+    decides what nn.LayerNormalization gives for a batch.
+    """
+    if math.prod(other.shape) != math.prod(first.shape):
+        raise module.unsupported(f"combines tensors of shapes {first.shape} and {other.shape}")
+    value = run.read(other)
+    if other.shape == first.shape:
+        return value
+    return run.net.add(f"{module.name}_operand", "Reshape", value, shape=batched(first.shape))
 
 
 @layer("nn.CAddTable")
@@ -55,14 +68,13 @@ def cadd_table(run: Run, module: Module, x: Tree) -> Tree:
     With `inplace` the sum is written into the first operand (`nn/CAddTable.lua`: `output:set`), so
     an operand that is the same tensor as the first adds the sum so far, and others see it too.
     """
+    if not module.flag("inplace"):
+        return _reduced(run, module, x, "Add")
     first, *others = run.table(module, x)
-    total, in_place = run.read(first), module.flag("inplace")
     for other in others:
-        _check_alike(module, "adds", first, other)
-        total = run.net.add(module.name, "Add", total, run.read(other))
-        if in_place:
-            run.write(module, first, total)
-    return run.view(module, first) if in_place else run.fresh(module, total)
+        operand = _operand(run, module, first, other)
+        run.write(module, first, run.net.add(module.name, "Add", run.read(first), operand))
+    return run.view(module, first)
 
 
 @layer("nn.CMulTable")
@@ -109,10 +121,9 @@ def cadd_tensor_table(run: Run, module: Module, x: Tree) -> Tree:
     first = run.tensor(module, added)
     sums: list[Tree] = []
     for other in run.table(module, others):
-        _check_alike(module, "adds", first, other)
-        total = run.net.add(module.name, "Add", run.read(other), run.read(first))
-        sums.append(run.new(total))
-    return run.table_of(module, sums)
+        operand = _operand(run, module, first, other)
+        sums.append(run.new(run.net.add(module.name, "Add", operand, run.read(first))))
+    return sums
 
 
 @layer("nn.MM")
@@ -153,7 +164,7 @@ def split_table(run: Run, module: Module, x: Tree) -> Tree:
         value = run.net.add(module.name, "Select", run.read(given), dim=dim, index=index)
         part.memory.know(part.steps, value)
         parts.append(part)
-    return run.table_of(module, parts)
+    return parts
 
 
 @layer("nn.SelectTable")
@@ -179,7 +190,7 @@ def narrow_table(run: Run, module: Module, x: Tree) -> Tree:
 @layer("nn.FlattenTable")
 def flatten_table(run: Run, module: Module, x: Tree) -> Tree:
     """All tensors of nested tables, depth first (`nn/FlattenTable.lua`)."""
-    return run.table_of(module, [*run.leaves(module, run.entries(module, x))])
+    return [*run.leaves(module, run.entries(module, x))]
 
 
 @layer("nn.ZipTable")
@@ -188,14 +199,14 @@ def zip_table(run: Run, module: Module, x: Tree) -> Tree:
     rows = [run.entries(module, row) for row in run.entries(module, x)]
     if len({len(row) for row in rows}) > 1:
         raise module.unsupported("zips tables of different lengths")
-    return run.table_of(module, [list(column) for column in zip(*rows, strict=True)])
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 @layer("nn.ZipTableOneToMany")
 def zip_table_one_to_many(run: Run, module: Module, x: Tree) -> Tree:
     """`{a, {b, c}}` becomes `{{a, b}, {a, c}}` (`nn/ZipTableOneToMany.lua`)."""
     first, others = _first_two(run, module, x)
-    return run.table_of(module, [[first, other] for other in run.entries(module, others)])
+    return [[first, other] for other in run.entries(module, others)]
 
 
 @layer("nn.MixtureTable")
@@ -211,7 +222,9 @@ def mixture_table(run: Run, module: Module, x: Tree) -> Tree:
     dim = module.integer("dim", 2 if is_batch else 1) - 1
     several = [experts] if isinstance(experts, Handle) else run.table(module, experts)
     rank = len(several[0].shape) + (several[0] is not experts)
-    if len(gater.shape) > 2 or not int(is_batch) <= dim < rank:
+    if len(gater.shape) > 2:
+        raise module.unsupported(f"takes gates of 1 or 2 dimensions, not {len(gater.shape)}")
+    if not int(is_batch) <= dim < rank:
         raise module.error("dim", dim + 1, f"{1 + int(is_batch)} to {rank}")
     shape = [1] * rank
     shape[0], shape[dim] = gater.shape[0] if is_batch else 1, gater.shape[-1]

@@ -8,6 +8,7 @@ from converters.t7.images import pair, spatial
 from converters.t7.memory import Handle
 from converters.t7.module import Module
 from converters.t7.network import Run, Tree, layer
+from converters.t7.shapes import gapless, singletons
 from models.graph import Array, Shape
 
 
@@ -96,7 +97,7 @@ def spatial_depthwise_convolution(run: Run, module: Module, x: Tree) -> Tree:
         out_channels=planes * multiplier,
         kernel_size=kernel_size,
         stride=pair(module, "d"),
-        padding=(module.integer("padH", 0), module.integer("padW", 0)),
+        padding=_convolution_padding(module),
         groups=planes,
         bias=bias is not None,
     )
@@ -147,15 +148,18 @@ def spatial_full_convolution(run: Run, module: Module, x: Tree) -> Tree:
 def batch_normalization(run: Run, module: Module, x: Tree) -> Tree:
     """Batch normalisation by the running statistics.
 
-    A sample without a batch dimension gets one and keeps it (`nn/BatchNormalization.lua`,
-    `makeBatch`). Files of 2015 have the inverse standard deviation in `running_std`, told by the
-    field: `read` of the last version turns it into a variance.
+    A sample without a batch dimension gets one and keeps it, and so does the very tensor that came
+    in, for all who hold it (`nn/BatchNormalization.lua`, `makeBatch`). Files of 2015 have the
+    inverse standard deviation in `running_std`, told by the field: `read` of the last version turns
+    it into a variance.
     """
     given = run.tensor(module, x)
     rank, op = (4, "BatchNorm2d") if "Spatial" in module.source.class_name else (2, "BatchNorm1d")
-    value = run.read(given)
     if len(given.shape) == rank - 1:
-        value = run.net.add(f"{module.name}_batch", "Reshape", value, shape=[1, *given.shape])
+        given = gapless(run, module, given)
+        view = singletons(run, given, given.unsqueezed(0), f"{module.name}_batch")
+        given.set(view)
+    value = run.read(given)
     mean, eps = module.tensor("running_mean"), module.number("eps", 1e-5)
     if module.has("running_std"):
         variance = module.tensor("running_std").astype(np.float64) ** -2.0 - eps
@@ -181,14 +185,20 @@ def batch_normalization(run: Run, module: Module, x: Tree) -> Tree:
 
 @layer("nn.PReLU")
 def prelu(run: Run, module: Module, x: Tree) -> Tree:
-    """A learned slope below 0: one for all (`nOutputPlane` 0), or one for each plane."""
-    weight = module.tensor("weight")
-    value = run.read(run.tensor(module, x))
-    count = module.integer("nOutputPlane", 0) or 1
-    tensors = {"weight": weight.reshape(-1)}
-    return run.fresh(
-        module, run.net.add(module.name, "PReLU", value, tensors=tensors, num_parameters=count)
-    )
+    """A learned slope below 0: one for all (`nOutputPlane` 0), or one for each plane.
+
+    Planes are the second dimension, of a vector the only one (`THNN/PReLU.c`).
+    """
+    given, count = run.tensor(module, x), module.integer("nOutputPlane", 0) or 1
+    value, attrs = run.read(given), {"num_parameters": count}
+    tensors = {"weight": module.tensor("weight").reshape(-1)}
+    alone = len(given.shape) == 1 and count > 1
+    if alone:
+        value = run.net.add(f"{module.name}_batch", "Reshape", value, shape=[1, -1])
+    value = run.net.add(module.name, "PReLU", value, tensors=tensors, **attrs)
+    if alone:
+        value = run.net.add(f"{module.name}_single", "Reshape", value, shape=[-1])
+    return run.fresh(module, value)
 
 
 @layer("nn.Mul", "nn.CMul")
@@ -215,6 +225,27 @@ def learned_shift(run: Run, module: Module, x: Tree) -> Tree:
         module.name, "LearnedShift", run.read(given), tensors={"bias": bias}, shape=bias.shape
     )
     return run.fresh(module, value)
+
+
+@layer("inn.ConstAffine")
+def const_affine(run: Run, module: Module, x: Tree) -> Tree:
+    """Times a number and plus another, for each plane (`inn/ConstAffine.lua`)."""
+    given = run.tensor(module, x)
+    rank = len(given.shape)
+    if rank not in (2, 4):
+        raise module.unsupported(f"takes 2 or 4 dimensions, its input has {rank}")
+    scale, shift = (module.tensor(name).reshape(-1, *[1] * (rank - 2)) for name in ("a", "b"))
+    value = run.net.add(
+        f"{module.name}_scale",
+        "LearnedScale",
+        run.read(given),
+        tensors={"weight": scale},
+        shape=scale.shape,
+    )
+    value = run.net.add(
+        module.name, "LearnedShift", value, tensors={"bias": shift}, shape=shift.shape
+    )
+    return run.write(module, given, value) if module.flag("inplace") else run.fresh(module, value)
 
 
 def _spread(module: Module, field: str, shape: Shape) -> Array:
@@ -254,7 +285,8 @@ def weight_norm(run: Run, module: Module, x: Tree) -> Tree:
     for field in ("weight", "bias"):
         module.claim(field)
     child.claim("weight")
-    return run.forward(child.with_tensors(weight=weight.astype(np.float32)), x)
+    output = run.forward(child.with_tensors(weight=weight.astype(np.float32)), x)
+    return run.view(module, run.tensor(module, output))
 
 
 @layer("nn.LinearWeightNorm")
@@ -299,7 +331,11 @@ def spatial_convolution_map(run: Run, module: Module, x: Tree) -> Tree:
     )
 
 
-_ONE_PADDING = ("nn.SpatialConvolution", "nn.SpatialConvolutionMM")
+_ONE_PADDING = (
+    "nn.SpatialConvolution",
+    "nn.SpatialConvolutionMM",
+    "nn.SpatialDepthWiseConvolution",
+)
 
 
 def _convolution_padding(module: Module) -> tuple[int, int]:

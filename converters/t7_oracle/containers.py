@@ -5,6 +5,7 @@ and FireModule.lua in Element-Research/dpnn; the inn classes in szagoruyko/imagi
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def crelu(layer: Layer, x: Tensor) -> Value:
 @on_any("nn.ConcatTable")
 def concat_table(layer: Layer, x: Value) -> Value:
     """Every module takes the input; the results go into one table (ConcatTable.lua)."""
-    return _refilled(layer, [(index, x) for index in range(len(layer.modules()))])
+    return _refilled(layer, (x for _ in layer.modules()))
 
 
 @on_table("nn.ParallelTable")
@@ -49,13 +50,14 @@ def parallel_table(layer: Layer, x: list[Value]) -> Value:
     count = len(layer.modules())
     if len(x) < count:
         raise layer.refused(f"{count} modules, and a table of {len(x)}")
-    return _refilled(layer, list(enumerate(x[:count])))
+    return _refilled(layer, (x[index] for index in range(count)))
 
 
-def _refilled(layer: Layer, calls: list[tuple[int, Value]]) -> Value:
-    # One table for the module's life, filled entry by entry: who kept it sees the new ones.
+def _refilled(layer: Layer, inputs: Iterable[Value]) -> Value:
+    # One table for the module's life, filled entry by entry: who kept it sees the new ones. It may
+    # be the very table that the inputs come from.
     table = layer.table
-    for index, x in calls:
+    for index, x in enumerate(inputs):
         result = layer.child(index, x)
         if index < len(table):
             table[index] = result
@@ -87,14 +89,23 @@ def map_table(layer: Layer, x: list[Value]) -> Value:
 @on_any(
     "nn.Decorator",
     "nn.DontCast",
+    "nn.NaN",
     "nn.Profile",
     "nn.GPU",
-    "nn.Inception",
     "nn.FireModule",
 )
 def decorator(layer: Layer, x: Value) -> Value:
-    """The result of the one module inside (Decorator.lua, GPU.lua on one device)."""
+    """The result of the one module inside (Decorator.lua, NaN.lua, GPU.lua on one device)."""
     return layer.child(0, x)
+
+
+@on_tensor("nn.Inception")
+def inception(layer: Layer, x: Tensor) -> Value:
+    """As a decorator; an image alone becomes a batch of one (`toBatch`, `fromBatch`)."""
+    if layer.ranked(x, 3, 4).rank == 4:
+        return layer.child(0, x)
+    result = layer.tensor(layer.child(0, x.view((1, *x.shape))))
+    return result.view(result.shape[1:])
 
 
 @on_any("nn.DataParallelTable")

@@ -1,14 +1,30 @@
 """nngraph: modules on the nodes of a graph.
 
-Source: torch/nngraph gmodule.lua, `runForwardFunction`. The nodes of the forward graph and those of
-the backward one share their `data` tables; `mapindex` says which input of a node another one feeds.
+Source: torch/nngraph JustElement.lua, JustTable.lua; gmodule.lua, `runForwardFunction`. The nodes
+of the forward graph and those of the backward one share their `data` tables; `mapindex` says which
+input of a node another one feeds.
 """
 
 from typing import Any
 
 from converters.t7.objects import LuaTable, TorchObject
-from converters.t7_oracle.interpreter import Layer, on_any
+from converters.t7_oracle.interpreter import Layer, on_any, on_table
 from converters.t7_oracle.tensor import Value
+
+
+@on_table("nngraph.JustElement")
+def just_element(layer: Layer, x: list[Value]) -> Value:
+    """The only entry of a table."""
+    if len(x) != 1:
+        raise layer.refused(f"takes a table of one, its input is one of {len(x)}")
+    return x[0]
+
+
+@on_any("nngraph.JustTable")
+def just_table(layer: Layer, x: Value) -> Value:
+    """A table of one entry, the same table in every call."""
+    layer.table[:] = [x]
+    return layer.table
 
 
 @on_any("nn.gModule")

@@ -105,10 +105,8 @@ def select_table(layer: Layer, x: list[Value]) -> Value:
 
 @on_table("nn.NarrowTable")
 def narrow_table(layer: Layer, x: list[Value]) -> Value:
-    """`length` entries from `offset` on (NarrowTable.lua)."""
+    """`length` entries from `offset` on, as far as there are any (NarrowTable.lua)."""
     start, length = layer.whole("offset", least=1) - 1, layer.whole("length", least=0)
-    if start + length > len(x):
-        raise layer.refused(f"takes entries {start + 1} to {start + length} of {len(x)}")
     entries = x[start : start + length]
     layer.table[:] = entries
     return layer.table
@@ -207,7 +205,7 @@ def mm(layer: Layer, x: list[Value]) -> Value:
     return layer.give(np.matmul(first, second))
 
 
-@on_any("nn.Identity", "nn.L1Penalty")
+@on_any("nn.Identity", "nn.L1Penalty", "nn.PrintSize")
 def identity(layer: Layer, x: Value) -> Value:
-    """The very value that came in (Identity.lua, L1Penalty.lua)."""
+    """The very value that came in (Identity.lua, L1Penalty.lua, PrintSize.lua)."""
     return x

@@ -1,13 +1,33 @@
 """Every network of the project as a trainable class, registered by name."""
 
-from models.architectures import inception_resnet_v2
-from models.architectures.registry import ARCHITECTURES, Architecture, Recognised, create, recognise
+# In the order of docs/models.md: importing a family registers it.
+from models.architectures import inception_resnet_v2_torch  # isort: skip
+from models.architectures import inception_resnet, inception_v3, inception_v4  # isort: skip
+from models.architectures import fb_resnet, resnet_v2, enet, efficientnet_lite  # isort: skip
+from models.architectures.registry import (
+    ALIASES,
+    ARCHITECTURES,
+    Architecture,
+    Recognised,
+    create,
+    find,
+    recognise,
+)
 
 __all__ = [
+    "ALIASES",
     "ARCHITECTURES",
     "Architecture",
     "Recognised",
     "create",
-    "inception_resnet_v2",
+    "efficientnet_lite",
+    "enet",
+    "fb_resnet",
+    "find",
+    "inception_resnet",
+    "inception_resnet_v2_torch",
+    "inception_v3",
+    "inception_v4",
     "recognise",
+    "resnet_v2",
 ]

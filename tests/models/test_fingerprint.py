@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.build import build
-from models.fingerprint import align, fingerprint, head_width
+from models.fingerprint import align, fingerprint, head_size
 from models.graph import Graph, Input, Network, Node
 from models.verify import run
 from tests.small_networks import CLASSIFIER, SHARED, Layer, batches, chain, filled, graph_of, graphs
@@ -181,15 +181,15 @@ def test_eps_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("graph", "width"),
+    ("graph", "size"),
     [
-        (CLASSIFIER, 6),
-        (chain((2, 3), ("Linear", LINEAR), ("LogSoftmax", {"dim": 1})), 3),
+        (CLASSIFIER, (72, 6)),
+        (chain((2, 3), ("Linear", LINEAR), ("LogSoftmax", {"dim": 1})), (3, 3)),
         (
             chain(
                 (1, 2, 4, 4), ("Conv2d", {"in_channels": 2, "out_channels": 7, "kernel_size": 1})
             ),
-            7,
+            (2, 7),
         ),
         (chain((2, 3), ("ReLU", {})), None),
         (SHARED, None),
@@ -197,9 +197,11 @@ def test_eps_counts() -> None:
     ],
     ids=["linear", "before softmax", "convolution", "no weights", "a sum", "two outputs"],
 )
-def test_the_head_is_the_last_layer_with_weights(graph: Graph, width: int | None) -> None:
-    """Its width is the number of classes, if the only output comes from it alone."""
-    assert head_width(graph) == width
+def test_the_head_is_the_last_layer_with_weights(
+    graph: Graph, size: tuple[int, int] | None
+) -> None:
+    """It gives as many numbers as there are classes, if the only output comes from it alone."""
+    assert head_size(graph) == size
 
 
 def outputs(network: Network) -> list[np.ndarray]:

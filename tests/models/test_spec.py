@@ -143,9 +143,9 @@ def test_a_damaged_input_convention_is_refused(fields: dict[str, Any], what: str
 
 
 def test_a_reason_that_does_not_exist_is_refused() -> None:
-    """What chose the convention is one of three, as the artifact's reader may rely on."""
+    """What chose the convention is one of four, as the artifact's reader may rely on."""
     origin = {**json.loads(SPEC.to_json())["origin"], "decided_by": "guess"}
-    with pytest.raises(ArtifactError, match="'guess' is none of flag, sha256, fingerprint"):
+    with pytest.raises(ArtifactError, match="'guess' is none of flag, sha256, names, fingerprint"):
         ModelSpec.from_json(damaged({"origin": origin}))
 
 

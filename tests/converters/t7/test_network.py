@@ -156,19 +156,44 @@ def test_exponential_sharing_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         source(tmp_path, network).lower([X.shape], infer)
 
 
+OTHER = Module("nn.Tanh")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"model": OTHER, "epoch": 3.0, "opt": {"nested": IDENTITY}},
+        {"model": OTHER, "best": OTHER},
+        [1.0, OTHER],
+        {"net": Module("my.Net", modules=[OTHER]), "criterion": Module("nn.ClassNLLCriterion")},
+    ],
+    ids=["beside its epoch", "twice", "in a list", "of a class of its own"],
+)
+def test_the_one_module_of_a_table_is_taken(tmp_path: Path, value: Any) -> None:
+    """A script that saves a table beside the model has one module in it."""
+    found = T7Source(write(tmp_path / "made.t7", value)).root
+    assert found.class_name in ("nn.Tanh", "my.Net")
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         (
-            {"model": IDENTITY, "epoch": 3.0},
-            "found a table with the keys model, epoch, expected a module",
+            {"options": 1.0, "epoch": 3.0, 7: 1.0},
+            r"found a table with the keys options, epoch, \[7\], expected a module, such as",
+        ),
+        ({"opt": {"nested": IDENTITY}}, "found a table with the keys opt, expected a module"),
+        (
+            {"encoder": IDENTITY, "epoch": 3.0, "decoder": OTHER, 2: Module("nn.Abs")},
+            r"found a table with 3 modules, encoder, decoder, \[2\], expected a module",
         ),
         ({}, "found an empty table, expected a module"),
         (2.0, "found a number, expected a module"),
+        (IDENTITY.class_name, "found a string, expected a module"),
     ],
 )
 def test_a_file_without_a_module_is_refused(tmp_path: Path, value: Any, message: str) -> None:
-    """What is not a module is named as what it is."""
+    """What is not a module is named as what it is, several by their keys."""
     with pytest.raises(FormatError, match=message):
         T7Source(write(tmp_path / "made.t7", value))
 
@@ -257,6 +282,53 @@ def test_a_lua_function_in_place_of_a_method_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(struct.pack("<ii", 2, 8) + b"FUNCTION", function))
     with pytest.raises(UnsupportedLayer, match=r"nn\.Identity with a Lua function of its own"):
         T7Source(path).lower([X.shape], infer)
+
+
+def test_exponential_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few calls can give a table of tables that has more entries than any network needs."""
+    monkeypatch.setattr("converters.t7.network.MAX_CALLS", 500)
+    network = sequential(*(table(IDENTITY, IDENTITY) for _ in range(20)))
+    with pytest.raises(UnsupportedLayer, match="gives a table of more than 500 entries"):
+        source(tmp_path, network).lower([X.shape], infer)
+
+
+def test_a_view_of_an_output_shows_the_next_call(tmp_path: Path) -> None:
+    """Who looks at what a module gave sees what it gives when it runs again."""
+    double = Module("nn.MulConstant", constant_scalar=2)
+    viewed = sequential(double, Module("nn.View", size=Sizes(3, 1)))
+    again = sequential(Module("nn.MulConstant", constant_scalar=10), double)
+    assert outputs(tmp_path, table(viewed, again))[0] == [[-20], [40], [-60]]
+
+
+def test_an_output_of_another_shape_is_not_followed(tmp_path: Path) -> None:
+    """What looks at a module's output cannot be told when that is laid out anew."""
+    double = Module("nn.MulConstant", constant_scalar=2)
+    viewed = sequential(double, Module("nn.View", size=Sizes(3)))
+    again = sequential(Module("nn.View", size=Sizes(3, 1)), double)
+    with pytest.raises(UnsupportedLayer, match="0.0: is still read after the module ran again and"):
+        source(tmp_path, table(viewed, again)).lower([X.shape], infer)
+
+
+def test_what_has_no_gaps_is_told_by_strides(tmp_path: Path) -> None:
+    """One row of what has gaps has none: nn.Contiguous then hands on the very memory."""
+    entry = [Module("nn.SplitTable", dimension=2), Module("nn.SelectTable", index=1)]
+    row = [Module("nn.SplitTable", dimension=1), Module("nn.SelectTable", index=2)]
+    x = np.arange(1, 13, dtype="f4").reshape(2, 3, 2)
+    ten = Module("nn.MulConstant", constant_scalar=10, inplace=True)
+    seen = sequential(*entry, *row, Module("nn.Contiguous"), ten)
+    kept, changed = outputs(tmp_path, table(IDENTITY, seen), x)
+    assert changed == [70, 80]
+    assert kept == [[[1, 2], [3, 4], [5, 6]], [[70, 80], [9, 10], [11, 12]]]
+
+
+def test_a_copy_over_what_was_passed_on_is_refused(tmp_path: Path) -> None:
+    """nn.Contiguous hands its input on, and the next time copies into that very tensor."""
+    contiguous = Module("nn.Contiguous")
+    gaps = [Module("nn.SplitTable", dimension=2), Module("nn.SelectTable", index=1)]
+    double = Module("nn.MulConstant", constant_scalar=2)
+    network = table(sequential(double, contiguous), sequential(*gaps, contiguous))
+    with pytest.raises(UnsupportedLayer, match="writes into what it passed on when it ran before"):
+        source(tmp_path, network).lower([(2, 3)], infer)
 
 
 def test_exponential_containers_are_refused(

@@ -103,7 +103,6 @@ PAIR = (X, 2 * X)
     [
         (box("ParallelTable", times(1), times(1), times(1)), "3 modules, and a table of 2"),
         (Module("nn.SelectTable", index=3), "selects entry 3 of a table of 2"),
-        (Module("nn.NarrowTable", offset=2, length=2), "takes entries 2 to 3 of 2"),
         (Module("nn.CAddTensorTable"), "takes a table, its input is a tensor"),
         (Module("nn.ZipTable"), "takes a table, its input is a tensor"),
         (Module("nn.ZipTableOneToMany"), "takes a table, its input is a tensor"),

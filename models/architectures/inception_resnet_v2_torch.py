@@ -11,89 +11,34 @@ projects to 1152 and not 1154, and Reduction-B has 256 where the paper has 288 a
 branches add up to 2048.
 """
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from models.architectures.registry import architecture
-
-Pair = int | tuple[int, int]
-Widths = Callable[[int], int]
+from models.architectures.layers import (
+    Branches,
+    Conv,
+    Residual,
+    Widths,
+    normal_by_fan_out,
+    stem_of_v4,
+    thinner,
+)
+from models.architectures.registry import Architecture, Facts, register
 
 RESIDUAL_SCALE = 0.1
 CLASSIFIER_DROPOUT = 0.2  # the paper keeps 0.8
 
 
-class Conv(nn.Sequential):
-    """Convolution without bias, BatchNorm, and ReLU unless `linear`."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Pair,
-        *,
-        stride: int = 1,
-        padding: Pair = 0,
-        linear: bool = False,
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels)
-        if not linear:
-            self.relu = nn.ReLU(inplace=True)
-
-
-class Branches(nn.Module):
-    """Several ways from one input, joined by channels."""
-
-    def __init__(self, *branches: nn.Module) -> None:
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, sum of C, H', W')
-        return torch.cat([branch(x) for branch in self.branches], 1)
-
-
-class Residual(nn.Module):
-    """`relu(x + 0.1 * projection(branches(x)))`."""
-
-    def __init__(self, branches: Branches, joined: int, channels: int) -> None:
-        super().__init__()
-        self.branches = branches
-        self.projection = Conv(joined, channels, 1, linear=True)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> the same
-        total: Tensor = self.relu(x + RESIDUAL_SCALE * self.projection(self.branches(x)))
-        return total
-
-
-def _stem(w: Widths) -> nn.Sequential:
-    """299 x 299 x 3 -> 35 x 35 x 384 (figure 3)."""
-    return nn.Sequential(
-        Conv(3, w(32), 3, stride=2),
-        Conv(w(32), w(32), 3),
-        Conv(w(32), w(64), 3, padding=1),
-        Branches(nn.MaxPool2d(3, 2), Conv(w(64), w(96), 3, stride=2)),
-        Branches(
-            nn.Sequential(Conv(w(160), w(64), 1), Conv(w(64), w(96), 3)),
-            nn.Sequential(
-                Conv(w(160), w(64), 1),
-                Conv(w(64), w(64), (1, 7), padding=(0, 3)),
-                Conv(w(64), w(64), (7, 1), padding=(3, 0)),
-                Conv(w(64), w(96), 3),
-            ),
-        ),
-        Branches(Conv(w(192), w(192), 3, stride=2), nn.MaxPool2d(3, 2)),
-    )
+def _residual(joined: int, channels: int, *branches: nn.Module) -> Residual:
+    projection = Conv(joined, channels, 1, linear=True)
+    return Residual(*branches, projection=projection, scale=RESIDUAL_SCALE)
 
 
 def _block_a(w: Widths) -> Residual:
     """35 x 35 x 384 (figure 16)."""
-    branches = Branches(
+    return _residual(
+        w(128),
+        w(384),
         Conv(w(384), w(32), 1),
         nn.Sequential(Conv(w(384), w(32), 1), Conv(w(32), w(32), 3, padding=1)),
         nn.Sequential(
@@ -102,7 +47,6 @@ def _block_a(w: Widths) -> Residual:
             Conv(w(48), w(64), 3, padding=1),
         ),
     )
-    return Residual(branches, w(128), w(384))
 
 
 def _reduction_a(w: Widths) -> Branches:
@@ -120,7 +64,9 @@ def _reduction_a(w: Widths) -> Branches:
 
 def _block_b(w: Widths) -> Residual:
     """17 x 17 x 1152 (figure 17, which says 1154)."""
-    branches = Branches(
+    return _residual(
+        w(384),
+        w(1152),
         Conv(w(1152), w(192), 1),
         nn.Sequential(
             Conv(w(1152), w(128), 1),
@@ -128,7 +74,6 @@ def _block_b(w: Widths) -> Residual:
             Conv(w(160), w(192), (1, 7), padding=(0, 3)),
         ),
     )
-    return Residual(branches, w(384), w(1152))
 
 
 def _reduction_b(w: Widths) -> Branches:
@@ -147,7 +92,9 @@ def _reduction_b(w: Widths) -> Branches:
 
 def _block_c(w: Widths) -> Residual:
     """8 x 8 x 2048 (figure 19)."""
-    branches = Branches(
+    return _residual(
+        w(448),
+        w(2048),
         Conv(w(2048), w(192), 1),
         nn.Sequential(
             Conv(w(2048), w(192), 1),
@@ -155,25 +102,15 @@ def _block_c(w: Widths) -> Residual:
             Conv(w(224), w(256), (1, 3), padding=(0, 1)),
         ),
     )
-    return Residual(branches, w(448), w(2048))
 
 
-@architecture(
-    "inception_resnet_v2_torch",
-    "the Torch7 Inception-ResNet-v2 (5, 10, 5 blocks)",
-    fingerprint="468cc255c677f338577e1be3cab6f6e10ac78dc56b41e957cde4a7f2c1e2d50b",
-    preset="torch-299",
-)
 class InceptionResNetV2Torch(nn.Module):
     """N x 3 x 299 x 299 -> N x `num_classes` logits; `width_divisor` makes every layer thinner."""
 
     def __init__(self, num_classes: int = 1000, width_divisor: int = 1) -> None:
         super().__init__()
-
-        def w(channels: int) -> int:
-            return channels // width_divisor
-
-        self.stem = _stem(w)
+        w = thinner(width_divisor)
+        self.stem = stem_of_v4(w, Conv)
         self.blocks_a = nn.Sequential(*(_block_a(w) for _ in range(5)))
         self.reduction_a = _reduction_a(w)
         self.blocks_b = nn.Sequential(*(_block_b(w) for _ in range(10)))
@@ -186,15 +123,7 @@ class InceptionResNetV2Torch(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise as the Lua file does: normal by fan-out, BatchNorm 1 and 0, bias 0."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out = math.prod(module.kernel_size) * module.out_channels
-                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-            elif isinstance(module, nn.BatchNorm2d):
-                module.reset_parameters()
-        bound = 1 / math.sqrt(self.classifier.in_features)
-        nn.init.uniform_(self.classifier.weight, -bound, bound)
-        nn.init.zeros_(self.classifier.bias)
+        normal_by_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, 299, 299)
         x = self.stem(x)  # (N, 384, 35, 35)
@@ -203,3 +132,21 @@ class InceptionResNetV2Torch(nn.Module):
         x = self.pool(self.blocks_c(x))  # (N, 2048, 1, 1)
         logits: Tensor = self.classifier(self.dropout(torch.flatten(x, 1)))  # (N, classes)
         return logits
+
+
+register(
+    Architecture(
+        "inception_resnet_v2_torch",
+        "the Torch7 Inception-ResNet-v2 (5, 10, 5 blocks)",
+        InceptionResNetV2Torch,
+        size=299,
+        residuals=20,
+        features=2048,
+        preset="torch-299",
+        facts=Facts(
+            "lim0606/fb.resnet.torch models/inception-resnet-v2.lua",
+            "24.41 / 7.41",
+            "Torch7's own file has this structure, at full width",
+        ),
+    )
+)

@@ -7,14 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.architectures.inception_resnet_v2 import (
+from models.architectures.inception_resnet_v2_torch import (
     CLASSIFIER_DROPOUT,
     RESIDUAL_SCALE,
-    Branches,
-    Conv,
     InceptionResNetV2Torch,
-    Residual,
 )
+from models.architectures.layers import Branches, Conv, Residual
 from models.build import build
 from models.trace import trace
 from models.verify import run
@@ -190,9 +188,11 @@ def test_initial_values_come_from_torchs_seed() -> None:
 def test_a_residual_adds_a_tenth() -> None:
     """`relu(x + 0.1 * projection(branches(x)))`, in numbers; x is left as it was."""
     assert RESIDUAL_SCALE == 0.1
-    block = Residual(Branches(nn.Identity(), nn.Identity()), 2, 1).eval()
-    nn.init.constant_(block.projection.conv.weight, 1.0)
-    block.projection.bn.eps = 0.0
+    projection = Conv(2, 1, 1, linear=True)
+    block = Residual(nn.Identity(), nn.Identity(), projection=projection, scale=RESIDUAL_SCALE)
+    block.eval()
+    nn.init.constant_(projection.conv.weight, 1.0)
+    projection.bn.eps = 0.0
     x = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
     before = x.clone()
     torch.testing.assert_close(block(x), torch.tensor([1.2, 0.0]).reshape(2, 1, 1, 1))

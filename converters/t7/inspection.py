@@ -1,0 +1,120 @@
+"""What `relume inspect` says of a `.t7`: a description that JSON can hold."""
+
+from pathlib import Path
+from typing import Any
+
+from converters.t7 import reader
+from converters.t7.account import Account, shared, stored_bytes, view_bytes
+from converters.t7.contents import Contents, Entry, plain
+from converters.t7.network import layer
+from converters.t7.objects import (
+    STORAGE_CLASSES,
+    TENSOR_CLASSES,
+    TEXT,
+    Layout,
+    Storage,
+    Tensor,
+    walk,
+)
+
+
+def described(path: Path, name: Path) -> tuple[dict[str, Any], Any]:
+    """Return the description of a file, and the object that it holds. Errors call it `name`.
+
+    Raises:
+        FormatError: The file is no `.t7`, or is damaged.
+    """
+    root = reader.read(path, name)
+    contents = Contents(root)
+    account = Account(contents.entries)
+    layout = _layout(path, root)
+    found: dict[str, Any] = {
+        "format": "torch7-text" if layout.text else "torch7-binary",
+        "layout": str(layout),
+        "bytes": path.stat().st_size,
+        "kind": contents.entries[0].kind,
+        "layers": dict(contents.classes().most_common()),
+        "without_rule": contents.without_rule(),
+    }
+    for role, (numbers, stem) in _SUMS.items():
+        found[numbers] = account.elements[role]
+        found[f"{stem}_tensors"] = account.tensors[role]
+        found[f"{stem}_bytes"] = account.bytes[role]
+    return found | {
+        "parameter_types": sorted(account.types),
+        "state": {key: {"tensors": n, "bytes": size} for key, (n, size) in account.state.items()},
+        "storage_bytes": account.storage_bytes,
+        "shared": shared(contents.entries),
+        "damaged": account.damaged,
+        "contents": [_record(entry, account) for entry in contents.entries],
+        "not_listed": contents.not_listed,
+    }, root
+
+
+_SUMS = {
+    "parameter": ("parameters", "parameter"),
+    "statistic": ("statistics", "statistic"),
+    "state": ("state_elements", "state"),
+    "other": ("other_elements", "other"),
+}
+
+
+def _layout(path: Path, root: Any) -> Layout:
+    """Return how the file was read; one without tensors and storages looks the same with any long.
+
+    Its first byte is that of a type id, which is 0 in front of the number only where big bytes
+    lead, and for nil, which is 0 throughout.
+    """
+    for value in walk(root):
+        if isinstance(value, Tensor | Storage):
+            return value.file.layout
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head[1:2] == b"\n":
+        return TEXT
+    return Layout("<" if head[0] or not any(head) else ">", 8)
+
+
+def _record(entry: Entry, account: Account) -> dict[str, Any]:
+    """Return one line of the contents."""
+    value = entry.value
+    found: dict[str, Any] = {
+        "path": entry.path,
+        "kind": entry.kind,
+        "role": entry.role,
+        "depth": entry.depth,
+    }
+    if entry.kind in ("module", "object"):
+        found["class"] = value.class_name
+    if entry.kind == "module":
+        found["rule"] = value.class_name in layer
+    if entry.kind in ("module", "object", "table"):
+        parameters, size, state = account.below[entry]
+        sums = {"parameters": parameters, "bytes": size, "state_bytes": state}
+        rest = {"values": entry.values, "more_values": entry.more_values, "empty": entry.empty}
+        return found | sums | rest
+    if entry.kind == "tensor":
+        return found | _tensor(entry, account.damaged.get(entry.path))
+    if entry.kind == "storage":
+        dtype = STORAGE_CLASSES[value.class_name].name
+        sums = {"elements": value.size, "bytes": stored_bytes(value)}
+        return found | {"class": value.class_name, "dtype": dtype} | sums
+    if entry.kind == "function":
+        return found | {"bytes": len(value.bytecode)}
+    if entry.kind == "reference":
+        return found | {"of": entry.of, "cycle": entry.cycle}
+    return found | {"value": plain(value)}
+
+
+def _tensor(entry: Entry, problem: str | None) -> dict[str, Any]:
+    tensor: Tensor = entry.value
+    return {
+        "class": tensor.class_name,
+        "dtype": TENSOR_CLASSES[tensor.class_name].name,
+        "shape": list(tensor.shape),
+        "strides": list(tensor.strides),
+        "offset": tensor.offset,
+        "elements": None if problem else tensor.size,
+        "bytes": 0 if problem else view_bytes(tensor),
+        "problem": problem,
+    }
