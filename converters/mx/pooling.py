@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from converters.lowering import Value
 from converters.mx.network import Operator, Outputs, Run, operator
 
@@ -108,7 +106,8 @@ def _pair(op: Operator, key: str, found: Pair, default: int) -> Pair:
 def adaptive_avg_pooling(run: Run, op: Operator) -> Outputs:
     """The mean of as many windows as asked for (src/operator/contrib/adaptive_avg_pooling-inl.h).
 
-    One number stands for both sides, none for 1.
+    One number stands for both sides, none for 1. Where windows begin and end is computed in
+    float32, which is exact as long as side times windows stays below 2^24.
     """
     given = op.value()
     if len(given.shape) != 4:
@@ -116,14 +115,4 @@ def adaptive_avg_pooling(run: Run, op: Operator) -> Outputs:
     size = op.settings.sizes("output_size", default=(1,))
     if len(size) > 2 or min(size) < 1:
         raise op.settings.error("output_size", str(size), "1 or 2 sizes of 1 or more")
-    for length, count in zip(given.shape[2:], (size * 2)[:2], strict=True):
-        exact = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
-        if _windows(length, count) != exact:
-            raise op.unsupported(f"{count} windows over {length} pixels round differently")
     return run.net.add(op.name, "AdaptiveAvgPool2d", given, output_size=(size * 2)[:2])
-
-
-def _windows(length: int, count: int) -> list[tuple[int, int]]:
-    """Return start and end of each window, in MXNet's own arithmetic (`START_IND`, `END_IND`)."""
-    ends = [np.float32(i * length) / np.float32(count) for i in range(count + 1)]
-    return [(math.floor(ends[i]), math.ceil(ends[i + 1])) for i in range(count)]

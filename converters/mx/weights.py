@@ -17,10 +17,10 @@ def convolution(run: Run, op: Operator) -> Outputs:
     op.take("data", "weight", *(["bias"] if biased else []))
     kernel = settings.sizes("kernel")
     count = len(kernel)
-    _check_layout(op, given, count)
     settings.neutral(*_SPEED)
     if count == 0 or len(given.shape) != count + 2:
         raise op.settings.error("kernel", str(kernel), f"{len(given.shape) - 2} numbers")
+    _check_layout(op, count)
     return run.net.add(
         op.name,
         f"Conv{count}d",
@@ -48,7 +48,7 @@ def deconvolution(run: Run, op: Operator) -> Outputs:
     op.take("data", "weight", *(["bias"] if biased else []))
     settings.neutral(*_SPEED)
     kernel = settings.sizes("kernel", 2)
-    _check_layout(op, given, 2)
+    _check_layout(op, 2)
     if not kernel or len(given.shape) != 4:
         raise op.unsupported(f"takes images, its input has {len(given.shape)} dimensions")
     stride, dilate = (settings.sizes(key, 2, (1, 1)) for key in ("stride", "dilate"))
@@ -155,7 +155,7 @@ def _bias(biased: bool) -> dict[str, str]:
     return {"bias": "bias"} if biased else {}
 
 
-def _check_layout(op: Operator, given: Value, count: int) -> None:
+def _check_layout(op: Operator, count: int) -> None:
     usual = {1: "NCW", 2: "NCHW"}.get(count)
     if usual is None:
         raise op.unsupported(f"a kernel of {count} dimensions")
