@@ -114,8 +114,17 @@ _SCALAR: dict[str, Callable[[float], Steps]] = {
     "_minimum_scalar": lambda s: [("AtMost", {"value": s})],
 }
 # What they were called before 0.9 (src/operator/tensor/elemwise_binary_scalar_op_basic.cc).
-_OLD = {f"_{''.join(map(str.title, one.strip('_').split('_')))}": one for one in _SCALAR}
-_OLD |= {"_RMinusScalar": "_rminus_scalar", "_RDivScalar": "_rdiv_scalar"}
+_OLD = {
+    "_PlusScalar": "_plus_scalar",
+    "_MinusScalar": "_minus_scalar",
+    "_RMinusScalar": "_rminus_scalar",
+    "_MulScalar": "_mul_scalar",
+    "_DivScalar": "_div_scalar",
+    "_RDivScalar": "_rdiv_scalar",
+    "_PowerScalar": "_power_scalar",
+    "_MaximumScalar": "_maximum_scalar",
+    "_MinimumScalar": "_minimum_scalar",
+}
 
 
 @operator(*_SCALAR, *_OLD)
