@@ -1,4 +1,4 @@
-"""Rules of softmax, of losses, and of operators that only training notices."""
+"""Rules of softmax, losses, and operators that only training notices."""
 
 import math
 

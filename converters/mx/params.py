@@ -52,6 +52,7 @@ TYPES: dict[int, np.dtype[Any]] = {
     BFLOAT16: np.dtype("<u2"),  # the upper half of a float32
 }
 MAX_DIMENSIONS = 32
+LARGEST_EMPTY = 1 << 40  # an array's sizes but those of 0: numpy has bounds, the file sets none
 MAX_DENSE = 1 << 22  # numbers that sparse arrays of a small file may unfold to, all together
 
 _OTHERS = {
@@ -205,6 +206,8 @@ class _Reader:
     def _checked(self, start: int, shape: Shape) -> Shape:
         if shape and min(shape) < 0:
             raise self._error(start, f"sizes {_by(shape)}", "none below 0")
+        if 0 in shape and math.prod(size or 1 for size in shape) > LARGEST_EMPTY:
+            raise self._error(start, f"no numbers of sizes {_by(shape)}", "sizes that exist")
         return shape
 
     def _type(self) -> int:
@@ -293,7 +296,7 @@ def _rows(whole: Array, numbers: Array, indices: Sequence[Array]) -> str | None:
     (rows,) = indices
     if rows.ndim != 1 or numbers.shape != (len(rows), *whole.shape[1:]):
         return f"with {_by(numbers.shape)} numbers for the rows {_by(rows.shape)}"
-    if len(rows) and not (rows[0] >= 0 and rows[-1] < len(whole) and (np.diff(rows) > 0).all()):
+    if not _within(rows, len(whole)) or (np.diff(rows) <= 0).any():
         return f"with rows that do not rise from 0 to {len(whole) - 1:,}"
     whole[rows] = numbers
     return None
@@ -307,15 +310,20 @@ def _csr(whole: Array, numbers: Array, indices: Sequence[Array]) -> str | None:
     if numbers.ndim != 1 or pointers[0] != 0 or pointers[-1] != numbers.size:
         return f"with pointers from {pointers[0]} to {pointers[-1]}, not 0 to {numbers.size}"
     each = np.diff(pointers)
-    if (each < 0).any():
+    if not _within(pointers, numbers.size + 1) or (each < 0).any():
         return "with pointers that fall"
-    if columns.size and not (columns.min() >= 0 and columns.max() < whole.shape[1]):
+    if not _within(columns, whole.shape[1]):
         return f"with columns outside 0 to {whole.shape[1] - 1:,}"
     places = np.repeat(np.arange(len(whole)), each) * whole.shape[1] + columns
     if (np.diff(places) <= 0).any():
         return "with columns that do not rise within a row"
     whole.reshape(-1)[places] = numbers
     return None
+
+
+def _within(places: Array, end: int) -> bool:
+    """Tell whether places lie from 0 to before an end; only then their differences are exact."""
+    return not places.size or bool(places.min() >= 0 and places.max() < end)
 
 
 def _widened(halves: Array) -> Array:

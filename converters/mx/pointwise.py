@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from converters.lowering import Value
-from converters.mx.network import Operator, Outputs, Rule, Run, operator
+from converters.mx.network import Operator, Outputs, Run, operator
 
 # Source: src/operator/nn/activation-inl.h, src/operator/mshadow_op.h; softrelu is x above 20.
 ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -25,29 +25,27 @@ def activation(run: Run, op: Operator) -> Outputs:
     return run.net.add(op.name, word, op.value(), **attrs)
 
 
-def _unary(word: str, **attrs: Any) -> Rule:
-    def rule(run: Run, op: Operator) -> Outputs:
-        return run.net.add(op.name, word, op.value(), **attrs)
+UNARY: dict[str, tuple[str, dict[str, Any]]] = {
+    "relu": ("ReLU", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "tanh": ("Tanh", {}),
+    "softsign": ("Softsign", {}),
+    "exp": ("Exp", {}),
+    "log": ("Log", {}),
+    "abs": ("Abs", {}),
+    "negative": ("Scale", {"factor": -1}),
+    "square": ("Power", {"exponent": 2}),
+    "sqrt": ("Power", {"exponent": 0.5}),
+    "rsqrt": ("Power", {"exponent": -0.5}),
+    "reciprocal": ("Power", {"exponent": -1}),
+}
 
-    return rule
 
-
-# Source: src/operator/tensor/elemwise_unary_op_basic.cc, elemwise_unary_op_pow.cc.
-for _name, _word, _attrs in (
-    ("relu", "ReLU", {}),
-    ("sigmoid", "Sigmoid", {}),
-    ("tanh", "Tanh", {}),
-    ("softsign", "Softsign", {}),
-    ("exp", "Exp", {}),
-    ("log", "Log", {}),
-    ("abs", "Abs", {}),
-    ("negative", "Scale", {"factor": -1}),
-    ("square", "Power", {"exponent": 2}),
-    ("sqrt", "Power", {"exponent": 0.5}),
-    ("rsqrt", "Power", {"exponent": -0.5}),
-    ("reciprocal", "Power", {"exponent": -1}),
-):
-    operator(_name)(_unary(_word, **_attrs))
+@operator(*UNARY)
+def unary(run: Run, op: Operator) -> Outputs:
+    """A function of each number (src/operator/tensor/elemwise_unary_op_basic.cc, _pow.cc)."""
+    word, attrs = UNARY[op.op]
+    return run.net.add(op.name, word, op.value(), **attrs)
 
 
 LEAKY = ("leaky", "elu", "prelu", "rrelu", "selu", "gelu")

@@ -88,6 +88,8 @@ def test_an_array_of_unknown_shape_is_a_placeholder(sizes: bytes) -> None:
     np.testing.assert_array_equal(found.arrays["b"], [1, 1])
 
 
+LAST = (1 << 63) - 1  # one more is the smallest: differences of such numbers turn over
+
 # Sparse arrays ------------------------------------------------------------------------------------
 
 
@@ -119,6 +121,8 @@ def test_sparse_arrays_are_made_dense() -> None:
     [
         (sparse(1, (4, 2), [[1, 2]], [4]), "4 x 2 with rows that do not rise from 0 to 3"),
         (sparse(1, (4, 2), [[1, 2]], [-1]), "rows that do not rise"),
+        (sparse(1, (4, 2), [[1, 2]] * 3, [0, LAST, 3 - LAST]), "rows that do not rise"),
+        (sparse(2, (3, 3), [5], [0, LAST, -LAST, 1], [0]), "pointers that fall"),
         (sparse(1, (4, 2), [[1, 2]] * 2, [2, 2]), "rows that do not rise"),
         (sparse(1, (4, 2), [[1, 2, 3]], [2]), "1 x 3 numbers for the rows 1"),
         (sparse(2, (2, 3), [5, 6], [0, 3, 2], [0, 2]), "pointers that fall"),
@@ -174,6 +178,12 @@ ONE = np.ones((2, 3), "f4")
         (
             listed([dense(ONE, V1)]).replace(struct.pack("<q", 2), struct.pack("<q", 0)),
             "found an array of 0 x 3, expected sizes of 1 or more",
+        ),
+        (
+            listed([dense(np.ones((0, 3), "f4"), V3)]).replace(
+                struct.pack("<q", 3), struct.pack("<q", LAST)
+            ),
+            "found no numbers of sizes 0 x 9,223,372,036,854,775,807, expected sizes that exist",
         ),
         (
             listed([dense(ONE, 0)]).replace(struct.pack("<II", 2, 2), struct.pack("<II", 99, 2)),
