@@ -16,12 +16,12 @@ HEAD = """\
 # MXNet's operators
 
 Every operator of MXNet that converts, what it becomes, and what is odd about it. Written by
-`python -m docs.mxnet` from the rules in `converters/mx`; not to be edited by hand. Files are those of
-apache/mxnet 1.9.1.
+`python -m docs.mxnet` from the rules in `converters/mx`; not to be edited by hand. Files are those
+of apache/mxnet 1.9.1.
 
-*Graphs* are those that MXNet itself wrote and ran, of which the first three are named; the outputs of
-the module and of the ONNX file are held to MXNet's. All operators are also held against a second,
-independent statement of their definitions, `converters/mx_oracle`, in settings that no graph has.
+*Graphs* are those that MXNet itself wrote and ran, of which the first three are named; the outputs
+of the module and of the ONNX file are held to MXNet's. All operators are also held against a
+second, independent statement of their definitions (`converters/mx_oracle`), in more settings.
 """
 
 

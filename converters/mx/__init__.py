@@ -66,7 +66,7 @@ class MXSource:
         self._read = {node.name for node in nodes if node.op == NULL}
         self._read |= implied(self._symbol) if self._symbol else set()
         unread = [one for one in self.arrays if self.role(one) == "other"]
-        self.notes = (f"no operator reads {_listed(unread)}",) if unread else ()
+        self.notes: tuple[str, ...] = (f"no operator reads {_listed(unread)}",) if unread else ()
 
     def graph(self) -> tuple[Path, Symbol]:
         """Return the symbol and where it is.
