@@ -23,7 +23,6 @@ import numpy as np
 from converters.t7 import T7Source
 from converters.t7.contents import key_text, role
 from converters.t7.module import Ledger, Module, modules
-from converters.t7.network import MAX_DEPTH
 from converters.t7.objects import MAX_EXPANDED, TENSOR_CLASSES, Tensor
 from models.errors import FormatError
 from models.files import writing
@@ -205,11 +204,6 @@ def _found(source: T7Source, name: Path) -> _Found:
     found = _Found({}, {}, {}, Counter())
     places: dict[tuple[object, ...], str] = {}
     for module in modules(Module(source.root, "", Ledger(name))):
-        if module.path.count(".") >= MAX_DEPTH:
-            at = f"layer {module.path[:40]}..."
-            raise FormatError(
-                name, at, found=f"modules nested more than {MAX_DEPTH} deep", expected="a network"
-            )
         found.classes[module.path] = module.source.class_name
         for field, value in module.source.fields.items():
             kind = role(field)

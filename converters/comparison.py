@@ -26,7 +26,7 @@ SEED = 0
 
 
 class Comparison(NamedTuple):
-    """What was compared: every call of a layer, but those that the graph keeps no tensor of."""
+    """What was compared: runs of layers all of whose outputs the graph has, and how many others."""
 
     layers: int
     uncompared: int
@@ -81,10 +81,9 @@ class _Judge:
                 f"{len(theirs.outputs)} outputs, converted was {ours.path} ({ours.class_name}) "
                 f"with {len(ours.outputs)}"
             )
+        self._uncompared += None in ours.outputs
         for name, output in zip(ours.outputs, theirs.outputs, strict=True):
-            if name is None:
-                self._uncompared += 1
-            else:
+            if name is not None:
                 self._hold(theirs, name, self._value(name), output)
 
     def _value(self, name: str) -> Array:
@@ -119,7 +118,7 @@ class _Judge:
         if self._taken < len(self._calls):
             missing = self._calls[self._taken]
             raise ParityError(f"{self._name}: layer {missing.path} never ran in the original")
-        return Comparison(self._taken, self._uncompared, *self._largest)
+        return Comparison(self._taken - self._uncompared, self._uncompared, *self._largest)
 
 
 def _apart(ours: Array, theirs: Array) -> tuple[float, float]:

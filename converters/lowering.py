@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from models.errors import FormatError, MisfitError, UnsupportedLayer, WeightMismatch
 from models.graph import MAX_ELEMENTS, Array, Graph, Inferred, Input, Network, Node, Shape, float32
 
+MAX_PARAMETERS = 1 << 29  # VGG, the largest of the time, has 144 million
 MAX_NODES = 100_000  # a shared layer may be reached on exponentially many paths
 
 R = TypeVar("R", bound=Callable[..., Any])
@@ -99,6 +100,7 @@ class Lowering:
         # With the array itself: another could get its address once it is gone.
         self._owners: dict[tuple[Any, ...], tuple[str, Array]] = {}
         self._misshapen: list[str] = []
+        self._parameters = 0
 
     def input(self, name: str, shape: Shape) -> Value:
         """Add an input of the graph."""
@@ -162,6 +164,11 @@ class Lowering:
                     f"{name} is {'absent' if array is None else array.shape}, expected {shape}"
                 )
                 continue
+            self._parameters += array.size
+            if self._parameters > MAX_PARAMETERS:  # views that overlap can ask for any number
+                raise UnsupportedLayer(
+                    self.source, [(node, f"more than {MAX_PARAMETERS:,} numbers in all layers")]
+                )
             owner, _ = self._owners.setdefault(_place(array), (name, array))
             if owner == name:
                 self._tensors[name] = float32(array)

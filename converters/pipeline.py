@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from converters.comparison import Comparison, compare
-from converters.convention import classes, resolve
+from converters.convention import Resolved, classes, resolve
 from converters.formats import Opener, Source
 from converters.lowering import Lowered
 from converters.packing import base_name, sha256, unpacked
@@ -104,42 +104,50 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
     path = path.resolve()
     targets = _targets(path, options)
     _refuse_early(path, targets, options)
-    with step("reading"), unpacked(path) as plain:
-        digest = sha256(plain)
-        source = opener(plain, path)
-        source.check(ops.infer)
+    source, digest = _opened(path, opener)
     with step("translating layers"):
         resolved = resolve(source, digest, options.input, options.shapes)
-    lowered, given, decided, known, wired = resolved
-    comparison = _compared(source, wired) if options.compare else None
-    spec = ModelSpec(
-        name=options.name or base_name(path),
-        input=given,
-        labels=labels_for(classes(lowered.shapes), images=given is not None, file=options.labels),
-        output=_output_kind(lowered.network.graph),
-        architecture=known.name if known else None,
-        origin=Origin(source.format, path.name, digest, decided),
-    )
-    network = lowered.network
+    comparison = _compared(source, resolved.wired) if options.compare else None
+    network = resolved.lowered.network
     module = build(network)
     proto, refused = _exported(module, network.graph, targets)
     if refused is not None and targets.pt is targets.safetensors is None:
         raise ExportError(f"{path}: {refused}")
-    if refused is not None and targets.onnx is not None:
-        targets.onnx.unlink(missing_ok=True)  # with --force: it would be another network's
-        targets = targets._replace(onnx=None)
+    spec = _spec(
+        path, Origin(source.format, path.name, digest, resolved.decided), resolved, options
+    )
     checkpoint = Checkpoint(spec, network, _verified(module, network.graph, proto))
     optimizer = _optimizer(source, options, checkpoint) if options.optimizer else None
     _write(checkpoint, proto, targets, optimizer)
+    if refused is not None and targets.onnx is not None:
+        targets.onnx.unlink(missing_ok=True)  # with --force: it would be another network's
+        targets = targets._replace(onnx=None)
+    title = resolved.known.title if resolved.known else None
     return Outcome(
-        path,
-        source.classes,
-        known.title if known else None,
-        checkpoint,
-        targets,
-        refused,
-        comparison,
-        source.notes,
+        path, source.classes, title, checkpoint, targets, refused, comparison, source.notes
+    )
+
+
+def _opened(path: Path, opener: Opener) -> tuple[Source, str]:
+    """Return the open checkpoint, whose layers all have rules, and the digest of its bytes."""
+    if not path.exists():
+        raise SpecError(f"{path}: no such file")
+    with step("reading"), unpacked(path) as plain:
+        digest = sha256(plain)
+        source = opener(plain, path)
+        source.check(ops.infer)
+    return source, digest
+
+
+def _spec(path: Path, origin: Origin, resolved: Resolved, options: Options) -> ModelSpec:
+    count = classes(resolved.lowered.shapes)
+    return ModelSpec(
+        name=options.name or base_name(path),
+        input=resolved.input,
+        labels=labels_for(count, images=resolved.input is not None, file=options.labels),
+        output=_output_kind(resolved.lowered.network.graph),
+        architecture=resolved.known.name if resolved.known else None,
+        origin=origin,
     )
 
 
@@ -159,12 +167,7 @@ def verify_source(
         LegacyModelError: Whatever stands against an exact conversion.
     """
     path = path.resolve()
-    if not path.exists():
-        raise SpecError(f"{path}: no such file")
-    with step("reading"), unpacked(path) as plain:
-        digest = sha256(plain)
-        source = opener(plain, path)
-        source.check(ops.infer)
+    source, digest = _opened(path, opener)
     with step("translating layers"):
         wired = resolve(source, digest, asked, shapes).wired
     given = tuple(one.shape for one in wired.network.graph.inputs)

@@ -26,7 +26,8 @@ Every class of Torch7 that converts, what it becomes, and what is odd about it. 
 2014, May 2015, May 2016, and 2017, the last one. *Files* are such files, of which the first three
 are named. A class without any is held against a second, independent statement of its definition
 (`converters/t7_oracle`), as are all others. `nn/X.lua` is torch/nn, `THNN/X.c` its C kernels,
-`cudnn/X.lua` soumith/cudnn.torch, `cunn/X.lua` torch/cunn, `nngraph/X.lua` torch/nngraph.
+`cudnn/X.lua` soumith/cudnn.torch, `cunn/X.lua` torch/cunn, `nngraph/X.lua` torch/nngraph,
+`inn/X.lua` szagoruyko/imagine-nn, `dpnn/X.lua` Element-Research/dpnn.
 """
 
 

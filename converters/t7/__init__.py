@@ -9,8 +9,9 @@ from converters.formats import SGD, Executed
 from converters.lowering import Infer, Lowered, Lowering
 from converters.t7 import layers, reader
 from converters.t7.checkpoints import read_sgd
+from converters.t7.module import Ledger, Module, modules
 from converters.t7.network import check_classes, layer, lower
-from converters.t7.objects import LuaTable, TorchObject, walk
+from converters.t7.objects import LuaTable, TorchObject
 from models.errors import FormatError
 from models.graph import Array, Shape
 from models.spec import InputSpec
@@ -21,7 +22,6 @@ __all__ = ["T7Source", "layers"]
 class T7Source:
     """An open `.t7` file whose first object is a module."""
 
-    format = "torch7-binary"
     input: InputSpec | None = None  # nothing in a file says how images enter
     notes: tuple[str, ...] = ()
 
@@ -30,9 +30,10 @@ class T7Source:
 
         Raises:
             FormatError: The file is no `.t7`, is damaged, or holds no module.
+            UnsupportedLayer: Modules nest deeper than any network's.
         """
         self.name = name or path
-        root = reader.read(path, self.name)
+        root, layout = reader.read_content(path, self.name)
         if isinstance(root, LuaTable) and len(held := _modules_of(root)) == 1:
             (root,) = held.values()  # saved beside its epoch, its options and the like
         if not isinstance(root, TorchObject):
@@ -40,7 +41,9 @@ class T7Source:
                 self.name, 0, found=_described(root), expected="a module, such as nn.Sequential"
             )
         self.root = root
-        self.classes = Counter(one.class_name for one in walk(root) if isinstance(one, TorchObject))
+        self.format = layout.format
+        found = modules(Module(root, "", Ledger(self.name)))
+        self.classes = Counter(one.source.class_name for one in found)
 
     def check(self, infer: Infer) -> None:
         """Raise UnsupportedLayer unless every module's class has a rule."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from converters.t7.memory import Handle
-from converters.t7.module import Module
+from converters.t7.module import MAX_DEPTH, Module
 from converters.t7.network import Run, Tree, layer
 from converters.t7.objects import LuaTable, TorchObject, walk
 from converters.t7.shapes import viewed
@@ -59,16 +59,19 @@ def data_parallel_table(run: Run, module: Module, x: Tree) -> Tree:
         raise module.error("modules", "no module", "one")
     first, *replicas = children
     run.ledger.claimed.update(id(one) for other in replicas for one in walk(other.source))
-    output = run.forward(first, _copied(run, x))
+    output = run.forward(first, _copied(run, module, x))
     if isinstance(output, Handle):
         return run.fresh(module, run.read(output))
-    return run.table_of(module, [_copied(run, one) for one in output])
+    return run.table_of(module, [_copied(run, module, one) for one in output])
 
 
-def _copied(run: Run, tree: Tree) -> Tree:
+def _copied(run: Run, module: Module, tree: Tree, depth: int = 0) -> Tree:
+    run.spend(module, 1)
     if isinstance(tree, Handle):
         return run.new(run.read(tree))
-    return [_copied(run, branch) for branch in tree]
+    if depth == MAX_DEPTH:
+        raise module.unsupported(f"tables nested more than {MAX_DEPTH} deep")
+    return [_copied(run, module, branch, depth + 1) for branch in tree]
 
 
 @layer("nn.ConcatTable")
@@ -104,15 +107,17 @@ def map_table(run: Run, module: Module, x: Tree) -> Tree:
         raise module.error("modules", "no module", "one")
     clones = run.clones.setdefault(id(module.source), [])
     while len(children) + len(clones) < count:
-        clones.append(_cloned(children[0].source))
+        clones.append(_cloned(run, children[0]))
     copies = [Module(clone, children[0].path, run.ledger) for clone in clones]
     return [*_each(run, module, [*children, *copies][:count], x)]
 
 
-def _cloned(root: TorchObject) -> TorchObject:
+def _cloned(run: Run, module: Module) -> TorchObject:
     """Return a copy of a module and of all it holds, but for tensors and storages."""
+    root = module.source
     copies: dict[int, TorchObject | LuaTable] = {}
     found = list(walk(root))
+    run.spend(module, len(found))
     for one in found:
         if isinstance(one, TorchObject):
             copies[id(one)] = TorchObject(one.class_name, one.version)

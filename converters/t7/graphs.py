@@ -6,7 +6,6 @@ from converters.t7.memory import Handle
 from converters.t7.module import Module
 from converters.t7.network import Run, Tree, layer
 from converters.t7.objects import LuaTable, TorchObject
-from models.errors import FormatError
 
 
 @layer("nngraph.JustElement")
@@ -44,7 +43,9 @@ def gmodule(run: Run, module: Module, x: Tree) -> Tree:
     for node in _nodes(module):
         data = _data(module, node)
         output = _evaluated(run, module, data, inputs.get(id(data), {}), children)
-        for child in _children(module, node):
+        edges = _children(module, node)
+        run.spend(module, len(edges))
+        for child in edges:
             inputs.setdefault(id(_data(module, child)), {})[_place(module, child, data)] = output
     outputs = _gathered(module, inputs.get(id(_data(module, end)), {}))
     if len(_children(module, end)) == 1:
@@ -75,7 +76,7 @@ def _evaluated(
     output = run.forward(children[id(source)], given)
     splits = data.get("nSplitOutputs")
     if splits is not None and (isinstance(output, Handle) or len(output) != splits):
-        raise module.unsupported(f"a node is split in {splits:g} but gives something else")
+        raise module.unsupported("a node is split in other parts than it gives")
     return output
 
 
@@ -110,7 +111,7 @@ def _data(module: Module, node: TorchObject) -> LuaTable:
 def _children(module: Module, node: TorchObject) -> list[TorchObject]:
     found = _table(module, node, "children").array()
     if not all(isinstance(child, TorchObject) for child in found):
-        raise _damaged(module, "children", "nodes")
+        raise module.error("children of a node", found, "nodes")
     return found
 
 
@@ -118,16 +119,12 @@ def _place(module: Module, child: TorchObject, data: LuaTable) -> int:
     places = _data(module, child).get("mapindex")
     place = places.get(data) if isinstance(places, LuaTable) else None
     if not isinstance(place, float) or not place.is_integer():
-        raise _damaged(module, "mapindex", "the place of every parent")
+        raise module.error("mapindex of a node", places, "the place of every parent")
     return int(place)
 
 
 def _table(module: Module, node: TorchObject, field: str) -> LuaTable:
     found = node.fields.get(field)
     if not isinstance(found, LuaTable):
-        raise _damaged(module, field, "a table")
+        raise module.error(f"{field} of a node", found, "a table")
     return found
-
-
-def _damaged(module: Module, field: str, expected: str) -> FormatError:
-    return module.error(f"{field} of a node", None, expected)

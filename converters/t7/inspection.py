@@ -10,11 +10,7 @@ from converters.t7.network import layer
 from converters.t7.objects import (
     STORAGE_CLASSES,
     TENSOR_CLASSES,
-    TEXT,
-    Layout,
-    Storage,
     Tensor,
-    walk,
 )
 
 
@@ -24,12 +20,11 @@ def described(path: Path, name: Path) -> tuple[dict[str, Any], Any]:
     Raises:
         FormatError: The file is no `.t7`, or is damaged.
     """
-    root = reader.read(path, name)
+    root, layout = reader.read_content(path, name)
     contents = Contents(root)
     account = Account(contents.entries)
-    layout = _layout(path, root)
     found: dict[str, Any] = {
-        "format": "torch7-text" if layout.text else "torch7-binary",
+        "format": layout.format,
         "layout": str(layout),
         "bytes": path.stat().st_size,
         "kind": contents.entries[0].kind,
@@ -57,22 +52,6 @@ _SUMS = {
     "state": ("state_elements", "state"),
     "other": ("other_elements", "other"),
 }
-
-
-def _layout(path: Path, root: Any) -> Layout:
-    """Return how the file was read; one without tensors and storages looks the same with any long.
-
-    Its first byte is that of a type id, which is 0 in front of the number only where big bytes
-    lead, and for nil, which is 0 throughout.
-    """
-    for value in walk(root):
-        if isinstance(value, Tensor | Storage):
-            return value.file.layout
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head[1:2] == b"\n":
-        return TEXT
-    return Layout("<" if head[0] or not any(head) else ">", 8)
 
 
 def _record(entry: Entry, account: Account) -> dict[str, Any]:

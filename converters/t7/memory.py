@@ -75,6 +75,7 @@ class Replicated:
 # Ways to look at a part of a memory, or at all of it in another shape; no number moves. What was
 # written through one is put in its place; several places that share a number cannot be written to.
 Steps = tuple[Reshaped | Selected | Replicated, ...]
+MAX_STEPS = 64  # more than any chain of views
 
 
 class Memory:
@@ -94,6 +95,10 @@ class Memory:
         """Forget it: its owner asked for memory of another size."""
         self._values = {}
 
+    def refused(self, reason: str) -> UnsupportedLayer:
+        """Return an error that names the layer whose output this is."""
+        return UnsupportedLayer(self._net.source, [(self._name, reason)])
+
     def known(self, steps: Steps) -> Value | None:
         """Return what these steps show, where nothing has to be added to the graph for it."""
         return self._values.get(steps)
@@ -109,8 +114,7 @@ class Memory:
             UnsupportedLayer: The owner of the memory has resized it since.
         """
         if not self._values:
-            reason = "is still read after the module ran again and gave another shape"
-            raise UnsupportedLayer(self._net.source, [(self._name, reason)])
+            raise self.refused("is still read after the module ran again and gave another shape")
         if steps not in self._values:
             if steps:
                 whole = self.read(steps[:-1])
@@ -144,6 +148,8 @@ class Handle:
     def __init__(
         self, memory: Memory, shape: Shape, steps: Steps = (), strides: Shape | None = None
     ) -> None:
+        if len(steps) > MAX_STEPS:
+            raise memory.refused(f"is looked at through more than {MAX_STEPS} views of views")
         self.memory = memory
         self.shape = shape
         self.steps = steps

@@ -14,6 +14,10 @@ from models.graph import Array
 INNER = ("meanestimator", "stdestimator", "normalizer")
 
 
+MAX_DEPTH = 100  # containers inside containers, Inception-ResNet-v2 has 8; torch copies recursively
+MAX_SIZES = 16  # dimensions of a shape; Torch7's longest have 6
+
+
 class Ledger:
     """What all modules of one reading share: the file, and which of its tensors were asked for."""
 
@@ -78,6 +82,13 @@ class Module:
             raise self.error(field, value, "a whole number")
         return int(value)
 
+    def count(self, field: str) -> int:
+        """Return a field that is a whole number of 1 or more."""
+        value = self.integer(field)
+        if value < 1:
+            raise self.error(field, value, "1 or more")
+        return value
+
     def flag(self, field: str, default: bool = False) -> bool:
         """Return a field as Lua takes it in a condition: only nil and false are false."""
         value = self.source.fields.get(field, default)
@@ -88,6 +99,8 @@ class Module:
         value = self.source.fields.get(field)
         if not isinstance(value, Storage) or value.dtype.kind != "i":
             raise self.error(field, value, "a LongStorage")
+        if value.size > MAX_SIZES:
+            raise self.error(field, value, f"a LongStorage of at most {MAX_SIZES} sizes")
         return tuple(int(size) for size in value.array())
 
     def tensor(self, field: str) -> Array:
@@ -154,18 +167,27 @@ class Module:
 
 
 def modules(top: Module) -> Iterator[Module]:
-    """Yield every module once, with the first path that leads to it, in the order of Lua."""
-    seen: set[int] = set()
+    """Yield every module once, with the first path that leads to it, in the order of Lua.
+
+    Raises:
+        UnsupportedLayer: They nest deeper than any network's.
+        FormatError: What should be a table of modules is none.
+    """
+    seen: set[int] = set()  # modules, and tables of them: several may share one
     waiting = [top]
     while waiting:
         module = waiting.pop()
         if id(module.source) in seen:
             continue
         seen.add(id(module.source))
+        if module.path.count(".") >= MAX_DEPTH:
+            raise module.unsupported(f"modules nested more than {MAX_DEPTH} deep")
         yield module
         fields = module.source.fields
         waiting.extend(
             module.inner(name) for name in INNER if isinstance(fields.get(name), TorchObject)
         )
-        if isinstance(fields.get("modules"), LuaTable):
+        table = fields.get("modules")
+        if isinstance(table, LuaTable) and id(table) not in seen:
+            seen.add(id(table))
             waiting.extend(reversed(module.children()))

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from converters.lowering import Call, Lowered, Lowering, Rules, Value
 from converters.t7.memory import Handle, Memory
-from converters.t7.module import Ledger, Module, modules
+from converters.t7.module import MAX_DEPTH, Ledger, Module, modules
 from converters.t7.objects import Function, Tensor, TorchObject
 from models.errors import UnsupportedLayer, WeightMismatch
 from models.graph import Array, Shape, numbered
 
-MAX_DEPTH = 100  # containers inside containers, Inception-ResNet-v2 has 8; torch copies recursively
+# Files of a few kilobytes can ask for any number of runs, entries and edges, by sharing containers.
 MAX_CALLS = 100_000
+MAX_ENTRIES = 10_000  # of one table, those of its tables included
+MAX_WORK = 1_000_000  # outputs and edges; Inception-ResNet-v2 has 900
 
 # Tensors that a module keeps between calls. They decide nothing in evaluation mode, whatever the
 # class: gradients, outputs, and the scratch memory of the layers (each named in nn/<class>.lua).
@@ -61,6 +63,13 @@ class Run:
         self._outputs: dict[int, Tree] = {}  # of each module object, while it stays the same
         self._depth = 0
         self._calls = 0
+        self._work = 0
+
+    def spend(self, module: Module, count: int) -> None:
+        """Note that following a module takes `count` steps more."""
+        self._work += count
+        if self._work > MAX_WORK:
+            raise module.unsupported(f"takes more than {MAX_WORK:,} steps to follow")
 
     def forward(self, module: Module, x: Tree) -> Tree:
         """Apply the rule of a module's class to its input."""
@@ -75,6 +84,7 @@ class Run:
         finally:
             self._depth -= 1
         values = [one.memory.known(one.steps) for one in self.leaves(module, output)]
+        self.spend(module, len(values))
         names = tuple(value and value.name for value in values)
         self.calls.append(Call(module.path, module.source.class_name, names))
         return output
@@ -164,8 +174,8 @@ class Run:
         while waiting:
             branch = waiting.pop()
             seen += 1
-            if seen > MAX_CALLS:
-                raise module.unsupported(f"gives a table of more than {MAX_CALLS:,} entries")
+            if seen > MAX_ENTRIES:
+                raise module.unsupported(f"gives a table of more than {MAX_ENTRIES:,} entries")
             if isinstance(branch, Handle):
                 found.append(branch)
             else:

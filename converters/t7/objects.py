@@ -215,6 +215,11 @@ class Layout:
         order = "little" if self.order == "<" else "big"
         return "text" if self.text else f"{order}-endian with a long of {self.long} bytes"
 
+    @property
+    def format(self) -> str:
+        """What artifacts call it."""
+        return "torch7-text" if self.text else "torch7-binary"
+
     def stored(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Return the type of items in a binary file that are `dtype` in memory."""
         width = self.long if dtype == np.int64 else dtype.itemsize

@@ -148,6 +148,9 @@ def _pooled(run: Run, module: Module, given: Handle, op: str, **window: Any) -> 
     return spatial_value(run, module, given, op, **window)
 
 
+MAX_WINDOWS = 1 << 12  # in a row: more than images of the time have pixels
+
+
 @layer("nn.SpatialAdaptiveAveragePooling", "nn.SpatialAdaptiveMaxPooling")
 def spatial_adaptive_pooling(run: Run, module: Module, x: Tree) -> Tree:
     """Pooling to `H` x `W`, by windows that Torch7 computes in float32.
@@ -157,8 +160,8 @@ def spatial_adaptive_pooling(run: Run, module: Module, x: Tree) -> Tree:
     """
     given = run.image(module, x)
     size = module.integer("H"), module.integer("W")
-    if min(size) < 1:
-        raise module.error("H, W", size, "1 or more")
+    if not (min(size) >= 1 and max(size) <= MAX_WINDOWS):
+        raise module.error("H, W", size, f"1 to {MAX_WINDOWS:,}")
     averages = "Average" in module.source.class_name
     for length, count in zip(given.shape[-2:], size, strict=True):
         exact = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]

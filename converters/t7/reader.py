@@ -8,7 +8,7 @@ import mmap
 import struct
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from converters.t7.binary import BinaryRecords
 from converters.t7.objects import NATIVE, TEXT, Layout, T7File, Tensor
@@ -19,8 +19,20 @@ from models.errors import FormatError
 __all__ = ["kind", "read", "read_data"]
 
 
+class Content(NamedTuple):
+    """The first object of a file, and how the file spells its numbers."""
+
+    root: Any
+    layout: Layout
+
+
 def read(path: Path, name: Path | None = None) -> Any:
-    """Return the first object of a file: what `torch.load` returns. Errors call the file `name`.
+    """Return the first object of a file: what `torch.load` returns; see `read_content`."""
+    return read_content(path, name).root
+
+
+def read_content(path: Path, name: Path | None = None) -> Content:
+    """Return the first object of a file, and its layout. Errors call the file `name`.
 
     Raises:
         FormatError: The file is no `.t7`, is cut short, or contradicts itself.
@@ -32,18 +44,22 @@ def read(path: Path, name: Path | None = None) -> Any:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError as error:  # mmap cannot map an empty file
             raise FormatError(name, 0, found="an empty file", expected="a .t7 file") from error
-    return read_data(name, data)
+    return _content(name, data)
 
 
 def read_data(name: Path, data: mmap.mmap | bytes) -> Any:
     """Return the first object of a file whose bytes are at hand; see `read`."""
+    return _content(name, data).root
+
+
+def _content(name: Path, data: mmap.mmap | bytes) -> Content:
     order = _order(name, data)
     if order == "text":
-        return TextRecords(T7File(name, data, TEXT)).read()
+        return Content(TextRecords(T7File(name, data, TEXT)).read(), TEXT)
     return _binary(name, data, order)
 
 
-def _binary(name: Path, data: mmap.mmap | bytes, order: str) -> Any:
+def _binary(name: Path, data: mmap.mmap | bytes, order: str) -> Content:
     """Read with a long of 8 bytes or, where that fails, of 4.
 
     Nothing in a file says which it is, but read with the wrong one it goes wrong at its first
@@ -54,7 +70,7 @@ def _binary(name: Path, data: mmap.mmap | bytes, order: str) -> Any:
     """
     records = BinaryRecords(T7File(name, data, Layout(order, 8)))
     try:
-        return records.read()
+        return Content(records.read(), records.file.layout)
     except FormatError as error:
         if not records.met_longs:
             raise
@@ -68,7 +84,7 @@ def _binary(name: Path, data: mmap.mmap | bytes, order: str) -> Any:
             raise (other if sum(_sound(others)) > evidence else error) from None
         sound = _sound(others)
         if all(sound) and (sound or others.at == len(data)):
-            return value
+            return Content(value, others.file.layout)
         raise
 
 

@@ -190,7 +190,10 @@ def transpose(run: Run, module: Module, x: Tree) -> Tree:
     order = list(range(rank))
     for pair in pairs.array():
         first, second = (pair.get(1), pair.get(2)) if isinstance(pair, LuaTable) else (0, 0)
-        dims = [int(dim) - 1 + offset if isinstance(dim, float) else -1 for dim in (first, second)]
+        dims = [
+            int(dim) - 1 + offset if isinstance(dim, float) and dim.is_integer() else -1
+            for dim in (first, second)
+        ]
         if not all(0 <= dim < rank for dim in dims):
             raise module.error("permutations", (first, second), f"two of 1 to {rank - offset}")
         order[dims[0]], order[dims[1]] = order[dims[1]], order[dims[0]]

@@ -34,13 +34,14 @@ def positive_dimension(module: Module, rank: int) -> int:
     return dim - 1
 
 
-def _reduced(run: Run, module: Module, x: Tree, op: str) -> Handle:
+def _reduced(run: Run, module: Module, x: Tree, op: str, *, in_place: bool = False) -> Handle:
     """Fold a table from left to right, in the module's output.
 
-    An operand may be that very tensor, from the call before: then it takes part as it is by now.
+    That is a copy of the first operand, or a view of it. Another operand may be that very tensor,
+    from the call before: then it takes part as it is by now.
     """
     first, *others = run.table(module, x)
-    output = run.fresh(module, run.read(first))
+    output = run.view(module, first) if in_place else run.fresh(module, run.read(first))
     for other in others:
         operand = _operand(run, module, output, other)
         run.write(module, output, run.net.add(module.name, op, run.read(output), operand))
@@ -68,13 +69,7 @@ def cadd_table(run: Run, module: Module, x: Tree) -> Tree:
     With `inplace` the sum is written into the first operand (`nn/CAddTable.lua`: `output:set`), so
     an operand that is the same tensor as the first adds the sum so far, and others see it too.
     """
-    if not module.flag("inplace"):
-        return _reduced(run, module, x, "Add")
-    first, *others = run.table(module, x)
-    for other in others:
-        operand = _operand(run, module, first, other)
-        run.write(module, first, run.net.add(module.name, "Add", run.read(first), operand))
-    return run.view(module, first)
+    return _reduced(run, module, x, "Add", in_place=module.flag("inplace"))
 
 
 @layer("nn.CMulTable")
@@ -183,7 +178,7 @@ def narrow_table(run: Run, module: Module, x: Tree) -> Tree:
     start, length = module.integer("offset") - 1, module.integer("length", 1)
     entries = run.entries(module, x)[start : start + length] if start >= 0 and length > 0 else []
     if not entries:
-        raise module.error("offset", start + 1, f"1 to {len(run.entries(module, x))}")
+        raise module.error("offset, length", (start + 1, length), "a part of the input's table")
     return run.table_of(module, entries)
 
 

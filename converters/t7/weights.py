@@ -9,7 +9,7 @@ from converters.t7.memory import Handle
 from converters.t7.module import Module
 from converters.t7.network import Run, Tree, layer
 from converters.t7.shapes import gapless, singletons
-from models.graph import Array, Shape
+from models.graph import MAX_ELEMENTS, Array, Shape
 
 
 @layer("nn.Linear")
@@ -49,7 +49,7 @@ def spatial_convolution(run: Run, module: Module, x: Tree) -> Tree:
     cudnn has `groups`; those who wanted no bias set it to nil (`noBias`). The MM form has such a
     weight to the last (`nn/SpatialConvolutionMM.lua`).
     """
-    planes = module.integer("nOutputPlane"), module.integer("nInputPlane")
+    planes = module.count("nOutputPlane"), module.count("nInputPlane")
     kernel_size, groups = pair(module, "k"), module.integer("groups", 1)
     weight, bias = module.tensor("weight"), module.optional("bias")
     shape = (planes[0], planes[1] // max(groups, 1), *kernel_size)
@@ -79,7 +79,7 @@ def spatial_depthwise_convolution(run: Run, module: Module, x: Tree) -> Tree:
     The weight has the filters first and the planes second, the output the planes first
     (`THNN/SpatialDepthWiseConvolution.c`).
     """
-    multiplier, planes = module.integer("nOutputPlane"), module.integer("nInputPlane")
+    multiplier, planes = module.count("nOutputPlane"), module.count("nInputPlane")
     kernel_size = pair(module, "k")
     weight, bias = module.tensor("weight"), module.optional("bias")
     if weight.size == multiplier * planes * math.prod(kernel_size):
@@ -162,7 +162,8 @@ def batch_normalization(run: Run, module: Module, x: Tree) -> Tree:
     value = run.read(given)
     mean, eps = module.tensor("running_mean"), module.number("eps", 1e-5)
     if module.has("running_std"):
-        variance = module.tensor("running_std").astype(np.float64) ** -2.0 - eps
+        with np.errstate(divide="ignore"):  # verification finds what is not finite
+            variance = module.tensor("running_std").astype(np.float64) ** -2.0 - eps
     else:
         variance = module.tensor("running_var")
     weight, bias = module.optional("weight"), module.optional("bias")
@@ -271,14 +272,13 @@ def weight_norm(run: Run, module: Module, x: Tree) -> Tree:
     root (`nn/WeightNorm.lua`, `updateWeight`: `10e-5`).
     """
     child = module.only_child()
-    direction = module.tensor("v").astype(np.float64)
-    norm = np.sqrt((direction**2).sum(axis=1, keepdims=True) + 1e-4)
-    rows = module.tensor("g").astype(np.float64).reshape(-1, 1) * direction / norm
+    direction, length = _directions(module)
+    rows = length * direction / np.sqrt((direction**2).sum(axis=1, keepdims=True) + 1e-4)
     shape = list(
         module.sizes("weightSize") if module.has("weightSize") else child.tensor("weight").shape
     )
     outputs = module.integer("outputDim", 1) - 1
-    if not 0 <= outputs < len(shape) or rows.size != math.prod(shape):
+    if not 0 <= outputs < len(shape) or min(shape) < 1 or rows.size != math.prod(shape):
         raise module.error("outputDim, weightSize", (outputs + 1, shape), f"{rows.size} numbers")
     front = (shape.pop(outputs), *shape)
     weight = np.moveaxis(rows.reshape(front), 0, outputs)
@@ -292,11 +292,20 @@ def weight_norm(run: Run, module: Module, x: Tree) -> Tree:
 @layer("nn.LinearWeightNorm")
 def linear_weight_norm(run: Run, module: Module, x: Tree) -> Tree:
     """A Linear with the weight `g * v / |v|`, `|v|` at least `eps` (`nn/LinearWeightNorm.lua`)."""
-    direction = module.tensor("v").astype(np.float64)
+    direction, length = _directions(module)
     norm = np.sqrt((direction**2).sum(axis=1, keepdims=True)).clip(module.number("eps", 1e-16))
-    weight = module.tensor("g").astype(np.float64).reshape(-1, 1) * direction / norm
+    weight = length * direction / norm
     module.claim("weight")
     return linear(run, module.with_tensors(weight=weight.astype(np.float32)), x)
+
+
+def _directions(module: Module) -> tuple[Array, Array]:
+    """Return `v`, a row for each output, and `g` as a column."""
+    direction, length = module.tensor("v"), module.tensor("g")
+    if direction.ndim != 2 or length.size != len(direction):
+        shapes = (direction.shape, length.shape)
+        raise module.error("v, g", shapes, "a matrix, and a number for each of its rows")
+    return direction.astype(np.float64), length.astype(np.float64).reshape(-1, 1)
 
 
 @layer("nn.SpatialConvolutionMap")
@@ -305,16 +314,17 @@ def spatial_convolution_map(run: Run, module: Module, x: Tree) -> Tree:
 
     Written as a full convolution with zeros where there is none (`THNN/SpatialConvolutionMap.c`).
     """
-    planes = module.integer("nOutputPlane"), module.integer("nInputPlane")
+    planes = module.count("nOutputPlane"), module.count("nInputPlane")
     weight, bias = module.tensor("weight"), module.tensor("bias")
-    connections = module.tensor("connTable").astype(np.int64)
-    if weight.ndim != 3 or connections.shape != (len(weight), 2):
-        raise module.error("connTable", connections.shape, f"a pair for each of {weight.shape}")
-    if not ((connections >= 1) & (connections <= [planes[1], planes[0]])).all():
-        raise module.error(
-            "connTable", connections.tolist(), f"planes 1 to {planes[1]}, {planes[0]}"
-        )
-    full = np.zeros((*planes, *weight.shape[1:]), np.float64)
+    table = module.tensor("connTable")
+    if weight.ndim != 3 or table.shape != (len(weight), 2):
+        raise module.error("connTable", table.shape, f"a pair for each of {weight.shape}")
+    if not ((table >= 1) & (table <= [planes[1], planes[0]])).all():  # of NaN neither is true
+        raise module.error("connTable", table.tolist(), f"planes 1 to {planes[1]}, {planes[0]}")
+    connections, shape = table.astype(np.int64), (*planes, *weight.shape[1:])
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise module.error("nOutputPlane, nInputPlane", planes, f"{MAX_ELEMENTS:,} weights at most")
+    full = np.zeros(shape, np.float64)
     np.add.at(full, (connections[:, 1] - 1, connections[:, 0] - 1), weight)
     return spatial(
         run,

@@ -13,7 +13,9 @@ from converters.t7 import T7Source
 from converters.t7.network import layer
 from converters.t7_oracle import DEFINITIONS
 from models.build import build
+from models.export import export_onnx
 from models.ops import infer
+from models.session import Session
 from models.verify import run
 from tests.converters.t7 import (
     test_containers,
@@ -29,15 +31,18 @@ from tests.converters.t7 import (
 )
 from tests.oracles import golden
 from tests.t7_writer import Module
-from tests.torch7 import read_arrays
+from tests.torch7 import definition, lowered, numbers, read_arrays, side_by_side
 
 MANIFEST = json.loads(golden("torch7/manifest.json").read_text())
+FLOAT32 = 1e-5  # of the largest output: float32 sums of up to a hundred terms, and their powers
 NOISE_FACTOR = 2  # Torch7 and we are each off by the network's own noise, in opposite directions
-TABLES = [
-    *(test_containers.CASES, test_normalization.CASES, test_padding.CASES, test_pooling.CASES),
-    *(test_reductions.CASES, test_resizing.CASES, test_shapes.CASES, test_tables.CASES),
-    *(test_pointwise.CASES, test_weights.CASES),
-]
+TABLES = {
+    module.__name__.rpartition("test_")[2]: module.CASES
+    for module in (
+        *(test_containers, test_normalization, test_padding, test_pointwise, test_pooling),
+        *(test_reductions, test_resizing, test_shapes, test_tables, test_weights),
+    )
+}
 # Written in test_graphs, node by node, or in tables of their own.
 OTHERS = {"nn.gModule", "nngraph.JustElement", "nngraph.JustTable", *test_pointwise.IN_PLACE}
 OTHERS |= {f"nn.{name}" for name in test_pointwise.NEVER_IN_PLACE}
@@ -56,8 +61,24 @@ def stored(value: Any) -> Iterator[str]:
 def test_every_rule_is_compared() -> None:
     """With a file that Torch7 wrote, or with the definition of its class."""
     fixtures = {name for entry in MANIFEST for name in entry.get("stored_classes", ())}
-    tables = {name for cases in TABLES for name in stored([*cases.values()])}
+    tables = {name for cases in TABLES.values() for name in stored([*cases.values()])}
     assert [name for name in layer.names() if name not in fixtures | tables | OTHERS] == []
+
+
+@pytest.mark.parametrize("cases", TABLES.values(), ids=TABLES)
+def test_every_case_holds_in_onnx(cases: dict[str, tuple[Any, ...]]) -> None:
+    """The ONNX form gives in float32 what the definitions give, shapes included."""
+    inputs = [[numbers(*shape) for shape in shapes] for _, *shapes in cases.values()]
+    networks = [lowered(module, shapes) for module, *shapes in cases.values()]
+    together = side_by_side(networks)
+    session = Session(export_onnx(build(together), together.graph).SerializeToString())
+    found = iter(session.run(*(array for several in inputs for array in several)))
+    for (name, (module, *_)), given in zip(cases.items(), inputs, strict=True):
+        for theirs in definition(module, given):
+            ours = next(found)
+            assert ours.shape == theirs.shape, name
+            assert np.abs(ours - theirs).max() <= FLOAT32 * np.abs(theirs).max(), name
+    assert not list(found)
 
 
 def test_every_rule_has_a_definition() -> None:

@@ -15,7 +15,7 @@ from tests.torch7 import RELATIVE, definition, outputs
 
 # What flows between modules, as far as drawing the next one needs it: a shape, or a table.
 Flow: TypeAlias = "Shape | list[Flow]"
-EXAMPLES = int(os.environ.get("RELUME_MEMORY_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("RELUME_MEMORY_EXAMPLES", "500"))
 MAX_MODULES = 24
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from converters.t7 import T7Source
-from converters.t7.network import MAX_DEPTH
+from converters.t7.module import MAX_DEPTH
 from models.build import build
 from models.errors import FormatError, UnsupportedLayer, WeightMismatch
 from models.ops import infer
@@ -286,7 +286,7 @@ def test_a_lua_function_in_place_of_a_method_is_refused(tmp_path: Path) -> None:
 
 def test_exponential_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few calls can give a table of tables that has more entries than any network needs."""
-    monkeypatch.setattr("converters.t7.network.MAX_CALLS", 500)
+    monkeypatch.setattr("converters.t7.network.MAX_ENTRIES", 500)
     network = sequential(*(table(IDENTITY, IDENTITY) for _ in range(20)))
     with pytest.raises(UnsupportedLayer, match="gives a table of more than 500 entries"):
         source(tmp_path, network).lower([X.shape], infer)
