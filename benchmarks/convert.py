@@ -11,8 +11,9 @@ writes. Anonymous memory is what a process holds besides files that it maps: Rss
 /proc/self/status, before and after. Text is measured on a storage of random weights, made for it as
 Torch7 writes it.
 
-The others are MXNet itself, for .params files, and torchfile 0.1.0 and OpenCV, of the extras `bench` and `dev`; one that is not
-installed, or does not take the file, is named as such. Needs Linux and GNU time.
+The others are MXNet itself, for .params files, and torchfile 0.1.0 and OpenCV, of the extras
+`bench` and `dev`; one that is not installed, or does not take the file, is named as such. Needs
+Linux and GNU time.
 """
 
 import argparse

@@ -223,10 +223,20 @@ def _add_mxnet(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the graph of a .params file (default: the -symbol.json beside it)",
     )
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="lend this network's graph to a .params file without one; docs/models.md lists them",
+    )
 
 
 def _found(given: argparse.Namespace) -> Found:
-    return find(given.source, epoch=given.epoch, symbol=given.symbol)
+    return find(
+        given.source,
+        epoch=given.epoch,
+        symbol=given.symbol,
+        architecture=given.architecture,
+    )
 
 
 def _name(text: str) -> str:

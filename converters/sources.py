@@ -1,6 +1,7 @@
 """Which format a checkpoint is of, told by its first bytes, and what belongs to it."""
 
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,16 +29,29 @@ class Found(NamedTuple):
     epoch: int | None = None
 
 
-def find(source: Path, *, epoch: int | None = None, symbol: Path | None = None) -> Found:
+def find(
+    source: Path,
+    *,
+    epoch: int | None = None,
+    symbol: Path | None = None,
+    architecture: str | None = None,
+) -> Found:
     """Return the checkpoint that a file, a folder, or MXNet's prefix and epoch stand for.
+
+    `architecture` names whose graph MXNet's arrays get, in place of a symbol.
 
     Raises:
         SpecError: Nothing, or more than one, is there; or it is the symbol of a checkpoint.
         FormatError: A packed file is damaged.
     """
     if (located := find_mxnet(source, epoch=epoch, symbol=symbol)) is not None:
-        opener = partial(MXSource, symbol_path=located.symbol)
+        opener: Opener = partial(MXSource, symbol_path=located.symbol)
+        if architecture is not None:  # only now: it loads torch
+            lent = import_module("converters.lending").LentSource
+            opener = partial(lent, architecture=architecture)
         return Found(MXNET, located.params, opener, None, located.epoch)
+    if architecture is not None:
+        raise SpecError(f"--architecture goes with an MXNet .params file, which {source} is not")
     found = locate(source)
     return Found(TORCH7, found.model, T7Source, found.optimizer, found.epoch)
 

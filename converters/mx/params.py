@@ -206,8 +206,6 @@ class _Reader:
     def _checked(self, start: int, shape: Shape) -> Shape:
         if shape and min(shape) < 0:
             raise self._error(start, f"sizes {_by(shape)}", "none below 0")
-        if 0 in shape and math.prod(size or 1 for size in shape) > LARGEST_EMPTY:
-            raise self._error(start, f"no numbers of sizes {_by(shape)}", "sizes that exist")
         return shape
 
     def _type(self) -> int:
@@ -220,6 +218,8 @@ class _Reader:
     def _dense(self, shape: Shape, kind: int) -> Array:
         dtype = TYPES[kind]
         size = math.prod(shape)
+        if not size and math.prod(one or 1 for one in shape) > LARGEST_EMPTY:
+            raise self._error(self._at, f"no numbers of sizes {_by(shape)}", "sizes that exist")
         end = self._at + size * dtype.itemsize
         if end > self._size:
             raise self._error(

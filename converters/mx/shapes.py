@@ -43,6 +43,8 @@ def reshape(run: Run, op: Operator) -> Outputs:
         raise settings.error("shape", "nothing", "sizes")
     if math.prod(shape) != math.prod(given.shape):
         raise settings.error("shape", str(codes or target), f"sizes for {given.shape}")
+    if len(shape) == 2 and len(given.shape) > 1 and shape[0] == given.shape[0]:
+        return run.net.add(op.name, "Flatten", given, start_dim=1, end_dim=-1)
     return run.net.add(op.name, "Reshape", given, shape=[-1, *shape[1:]])
 
 
