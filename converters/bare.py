@@ -213,8 +213,7 @@ def _found(source: T7Source, name: Path) -> _Found:
             full = f"{module.path}.{own}" if module.path else own
             if full in found.tensors or full in found.shared or full == "__metadata__":
                 raise FormatError(name, full[:80], found="a name that is taken", expected="another")
-            place = (id(value.storage), value.offset, value.shape, value.strides)
-            owner = places.setdefault(place, full)
+            owner = places.setdefault(value.place, full)
             if owner != full:
                 found.shared[full] = owner
                 continue

@@ -124,7 +124,8 @@ def _check_classifier(lowered: Lowered) -> None:
         shapes = " and ".join("x".join(map(str, shape)) for shape in lowered.shapes)
         raise SpecError(
             f"an image classifier gives batch x classes, this network gives {shapes} "
-            f"for a batch of {BATCH}: --input none --input-shape converts it as it is"
+            f"for a batch of {BATCH}: images of another size, by another preset, or "
+            "--input none --input-shape for the bare network"
         )
 
 

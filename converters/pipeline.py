@@ -1,5 +1,6 @@
 """The flow: a file goes in, one value travels forward, verified artifacts come out."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from converters.lowering import Lowered
 from converters.packing import base_name, sha256, unpacked
 from models import checkpoint as checkpoints
 from models import ops
-from models.architectures import ARCHITECTURES, recognise
+from models.architectures import find, recognise
 from models.build import build, check_shapes
 from models.checkpoint import Checkpoint
 from models.errors import ArtifactError, ExportError, ParityError, SpecError
@@ -105,17 +106,18 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
     targets = _targets(path, options)
     _refuse_early(path, targets, options)
     source, digest = _opened(path, opener)
+    _refuse_taken(path, targets, options)
     with step("translating layers"):
         resolved = resolve(source, digest, options.input, options.shapes)
+    spec = _spec(
+        path, Origin(source.format, path.name, digest, resolved.decided), resolved, options
+    )
     comparison = _compared(source, resolved.wired) if options.compare else None
     network = resolved.lowered.network
     module = build(network)
     proto, refused = _exported(module, network.graph, targets)
     if refused is not None and targets.pt is targets.safetensors is None:
         raise ExportError(f"{path}: {refused}")
-    spec = _spec(
-        path, Origin(source.format, path.name, digest, resolved.decided), resolved, options
-    )
     checkpoint = Checkpoint(spec, network, _verified(module, network.graph, proto))
     optimizer = _optimizer(source, options, checkpoint) if options.optimizer else None
     _write(checkpoint, proto, targets, optimizer)
@@ -189,6 +191,7 @@ def export(path: Path, options: Options) -> Outcome:
     with step("reading"):
         checkpoint = checkpoints.read(path)
         check_shapes(checkpoint.network.graph, str(path))
+    _refuse_taken(path, targets, options)
     spec = replace(checkpoint.spec, name=options.name) if options.name else checkpoint.spec
     graph = checkpoint.network.graph
     module = build(checkpoint.network)
@@ -197,8 +200,8 @@ def export(path: Path, options: Options) -> Outcome:
         raise ExportError(f"{path}: {refused}")
     written = Checkpoint(spec, checkpoint.network, _verified(module, graph, proto))
     _write(written, proto, targets)
-    known = ARCHITECTURES.get(spec.architecture or "")
-    return Outcome(path, Counter(), known.title if known else None, written, targets)
+    title = find(spec.architecture).title if spec.architecture else None
+    return Outcome(path, Counter(), title, written, targets)
 
 
 def _refuse_early(path: Path, targets: Targets, options: Options) -> None:
@@ -206,11 +209,12 @@ def _refuse_early(path: Path, targets: Targets, options: Options) -> None:
     if not path.exists():
         raise SpecError(f"{path}: no such file")
     wanted = [target for target in targets if target is not None]
-    if path in wanted:
-        raise ArtifactError(f"{path}: the result would replace its source; -o DIR or --name NAME")
     folder = wanted[0].parent
     if folder.exists() and not folder.is_dir():
         raise SpecError(f"-o {folder}: a file, expected a folder")
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    if not os.access(there, os.W_OK):
+        raise SpecError(f"{there}: nothing can be written there; -o DIR chooses another folder")
     try:
         folder.joinpath(wanted[0].name).as_posix().encode()
     except UnicodeEncodeError as error:
@@ -219,6 +223,13 @@ def _refuse_early(path: Path, targets: Targets, options: Options) -> None:
         preset(options.input)
     if options.labels is not None:
         read_labels(options.labels)
+
+
+def _refuse_taken(path: Path, targets: Targets, options: Options) -> None:
+    """Refuse to replace the source, or results that are there; what the file is comes first."""
+    wanted = [target for target in targets if target is not None]
+    if path in wanted:
+        raise ArtifactError(f"{path}: the result would replace its source; -o DIR or --name NAME")
     refuse_existing(wanted, force=options.force)
 
 

@@ -3,11 +3,14 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.bare import FORMAT, Bare
+from models.graph import Shape
+from models.terminal import escaped, size_of
 
 if TYPE_CHECKING:  # these load torch, which bare tensors do without
     from converters.comparison import Comparison
@@ -20,7 +23,7 @@ def print_outcome(outcome: "Outcome", *, as_json: bool) -> None:
         print(json.dumps(_summary(outcome)))
     else:
         sys.stderr.flush()
-        print("\n".join(_lines(outcome)))
+        _print(_lines(outcome))
 
 
 def print_compared(compared: "Compared", *, as_json: bool) -> None:
@@ -36,11 +39,14 @@ def print_compared(compared: "Compared", *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found))
         return
-    shapes = " and ".join("x".join(map(str, shape)) for shape in compared.shapes)
-    print(f"{compared.source.name}: {compared.format}, sha256 {compared.sha256}")
-    print(f"  layers      {_kinds(compared.classes)}")
-    print(f"  input       seeded noise of {shapes}")
-    print(_comparison(compared.comparison))
+    _print(
+        [
+            f"{compared.source.name}: {compared.format}, sha256 {compared.sha256}",
+            f"  layers      {_kinds(compared.classes)}",
+            f"  input       seeded noise of {_shapes(compared.shapes)}",
+            _comparison(compared.comparison),
+        ]
+    )
 
 
 def print_bare(source: Path, target: Path, bare: Bare, *, as_json: bool) -> None:
@@ -60,18 +66,32 @@ def print_bare(source: Path, target: Path, bare: Bare, *, as_json: bool) -> None
         print(json.dumps(found))
         return
     shared = f", {len(bare.shared):,} more names for them" if bare.shared else ""
-    print(f"{source.name}: sha256 {bare.sha256}")
-    print(f"  tensors     {len(bare.names):,} under the names of the file{shared}")
-    print(f"  parameters  {bare.parameters:,}, and {bare.statistics:,} numbers of statistics")
-    print(f"  wrote       {target} ({_size(target)}), neither a network nor verified")
+    _print(
+        [
+            f"{source.name}: sha256 {bare.sha256}",
+            f"  tensors     {len(bare.names):,} under the names of the file{shared}",
+            f"  parameters  {bare.parameters:,}, and {bare.statistics:,} numbers of statistics",
+            f"{_written(target)}, neither a network nor verified",
+        ]
+    )
+
+
+def _print(lines: list[str]) -> None:
+    print("\n".join(map(escaped, lines)))
 
 
 def _comparison(one: "Comparison") -> str:
     at = f", at {one.at}" if one.at else ""
+    others = f"; {one.uncompared:,} without a tensor of their own" if one.uncompared else ""
     return (
-        f"  definitions {one.layers:,} runs of layers equal to the original's in float64, "
-        f"to {one.largest:.1e} of the output{at}"
+        f"  definitions {one.layers:,} {'run of a layer' if one.layers == 1 else 'runs of layers'} "
+        f"equal to the original's in float64, "
+        f"to {one.largest:.1e} of the output{at}{others}"
     )
+
+
+def _shapes(shapes: Sequence[Shape]) -> str:
+    return " and ".join("x".join(map(str, shape)) for shape in shapes)
 
 
 def _kinds(classes: Counter[str]) -> str:
@@ -122,28 +142,26 @@ def _lines(outcome: "Outcome") -> list[str]:
         *([f"  layers      {_kinds(outcome.classes)}"] if outcome.classes else []),
         f"  parameters  {network.parameters:,}",
         f"  network     {_architecture(outcome)}",
-        f"  input       {_input(outcome)}",
+        *_input(outcome),
         f"  output      {_output(outcome)}",
     ]
     for one in report.measured:
-        fed = " and ".join("x".join(map(str, shape)) for shape in one.inputs)
         onnx = "" if one.max_abs is None else f"onnxruntime {one.max_abs:.2e}, "
         ranks = {None: "", True: ", same top 5", False: ", top 5 swapped within rounding"}
         lines.append(
-            f"  parity      {fed}: {onnx}own float32 {one.noise:.2e} from float64 "
+            f"  parity      {_shapes(one.inputs)}: {onnx}own float32 {one.noise:.2e} from float64 "
             f"(bound {one.bound:.2e}){ranks[one.top5_equal]}"
         )
     if outcome.comparison is not None:
         lines.append(_comparison(outcome.comparison))
     if outcome.no_onnx is not None:
         lines.append(f"  no .onnx    {outcome.no_onnx}")
-    lines += [f"  wrote       {path} ({_size(path)})" for path in outcome.targets if path]
+    lines += [_written(path) for path in outcome.targets if path]
     return lines
 
 
-def _size(path: Path) -> str:
-    size = path.stat().st_size
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+def _written(path: Path) -> str:
+    return f"  wrote       {path} ({size_of(path.stat().st_size)})"
 
 
 def _architecture(outcome: "Outcome") -> str:
@@ -153,12 +171,13 @@ def _architecture(outcome: "Outcome") -> str:
     return f"{spec.architecture}: {outcome.title}, recognised by structure"
 
 
-def _input(outcome: "Outcome") -> str:
+def _input(outcome: "Outcome") -> list[str]:
     spec = outcome.checkpoint.spec
     if spec.input is None:
         shapes = [given.shape for given in outcome.checkpoint.network.graph.inputs]
-        return f"no image: {' and '.join('x'.join(map(str, shape)) for shape in shapes)}"
-    return f"{spec.input}\n              {_BECAUSE[spec.origin.decided_by]} ({spec.input.source})"
+        return [f"  input       no image: {_shapes(shapes)}"]
+    because = f"{_BECAUSE[spec.origin.decided_by]} ({spec.input.source})"
+    return [f"  input       {spec.input}", f"              {because}"]
 
 
 def _output(outcome: "Outcome") -> str:

@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from converters.cli import CHECKPOINT
 from converters.mx import MXSource, checkpoints
 from converters.mx import inspection as mxnet
 from converters.packing import unpacked
 from converters.sources import find_mxnet
-from converters.t7.checkpoints import Located, locate
+from converters.t7.checkpoints import LATEST, Located, locate
 from converters.t7.inspection import described
-from converters.t7.objects import LuaTable
 from models.errors import FormatError
 from models.terminal import reports_errors
 
@@ -28,8 +28,7 @@ def inspect(argv: Sequence[str] | None = None) -> int:
         "source",
         type=Path,
         metavar="SOURCE",
-        help=".t7 or .params file, also packed as .xz or .gz; or a folder of one checkpoint, or a "
-        "Torch7 training script's folder or latest.t7",
+        help=CHECKPOINT,
     )
     parser.add_argument(
         "epoch", type=int, nargs="?", metavar="EPOCH", help="with SOURCE a prefix, as in MXNet"
@@ -70,16 +69,13 @@ def summary(path: Path, *, epoch: int | None = None, symbol: Path | None = None)
 
     Raises:
         SpecError: The folder has neither `latest.t7` nor one model alone.
-        FormatError: The file is no checkpoint, or is damaged.
+        FormatError: The file, or the model that it points to, is no checkpoint, or is damaged.
     """
     if (checkpoint := find_mxnet(path, epoch=epoch, symbol=symbol)) is not None:
         return _mxnet(checkpoint)
-    located = locate(path) if path.is_dir() else Located(path)
-    found, root = _described(located.model)
-    if isinstance(root, LuaTable) and "modelFile" in root:
-        with suppress(FormatError):  # the model is elsewhere: the file speaks for itself
-            located = locate(located.model)
-            found, _ = _described(located.model)
+    located = _located(path)
+    with unpacked(located.model) as plain:
+        found = described(plain, located.model)
     return {
         "source": str(located.model.resolve()),
         "epoch": located.epoch,
@@ -100,6 +96,10 @@ def _mxnet(found: checkpoints.Located) -> dict[str, Any]:
     }
 
 
-def _described(path: Path) -> tuple[dict[str, Any], Any]:
-    with unpacked(path) as plain:
-        return described(plain, path)
+def _located(path: Path) -> Located:
+    if path.is_dir():
+        return locate(path)
+    if path.name == LATEST:
+        with suppress(FormatError):  # the model is elsewhere: the file speaks for itself
+            return locate(path)
+    return Located(path)

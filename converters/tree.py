@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from models.terminal import escaped, size_of
+
 WIDTH = 100  # where the output is no terminal
 MAX_ROWS = 1_000
 MAX_PLAIN = 40  # lines of plain values of one table
@@ -100,12 +102,12 @@ def _account(found: dict[str, Any]) -> list[str]:
         "damaged": _few(f"{path or FILE} {what}" for path, what in found["damaged"].items()),
         "not listed": f"{below:,} more values, too deep inside or too many" if below else "",
     }
-    return [_escaped(head), *(line for name, text in facts.items() for line in _fact(name, text))]
+    return [escaped(head), *(line for name, text in facts.items() for line in _fact(name, text))]
 
 
 def _fact(name: str, text: str) -> list[str]:
     return textwrap.wrap(
-        _escaped(text),
+        escaped(text),
         WIDTH,
         initial_indent=f"  {name:12}",
         subsequent_indent=14 * " ",
@@ -119,14 +121,14 @@ def _sum(found: dict[str, Any], numbers: str, kind: str, notes: list[str]) -> st
     if not tensors:
         return ""
     text = f"{found[numbers]:,} in {_count(tensors, 'tensor')}"
-    return f"{text}{f' ({_joined(notes)})' if notes else ''}, {_size(size)}"
+    return f"{text}{f' ({_joined(notes)})' if notes else ''}, {size_of(size)}"
 
 
 def _shared(one: dict[str, Any]) -> str:
     first, *others = (path or FILE for path in one["paths"])
     also = _joined(others)
     if one["kind"] == "storage":
-        return f"{first} and {also} lie in one storage of {_size(one['bytes'])}"
+        return f"{first} and {also} lie in one storage of {size_of(one['bytes'])}"
     return f"{one['kind']} {first} is also {also}"
 
 
@@ -291,7 +293,7 @@ def _table(rows: list[Row]) -> list[str]:
 def _cell(value: str | int) -> str:
     if isinstance(value, int):
         return f"{value:,}" if value else ""
-    return _escaped(value)
+    return escaped(value)
 
 
 def _kind(value: Any) -> str:
@@ -309,16 +311,3 @@ def _value(value: Any) -> str:
 
 def _count(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _size(size: int) -> str:
-    if size < 1_000:
-        return _count(size, "byte")
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
-
-
-def _escaped(text: str) -> str:
-    """Return text that cannot move a terminal's cursor or change its colours."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -19,6 +19,8 @@ LegacyModelError            entry points print "error: <message>" and return 1
 from collections.abc import Sequence
 from pathlib import Path
 
+SHOWN = 8  # layers of one class in a message
+
 
 class LegacyModelError(Exception):
     """Base of all errors whose message is meant for the user."""
@@ -39,12 +41,24 @@ class UnsupportedLayer(LegacyModelError):
     def __init__(self, source: str | Path, layers: Sequence[tuple[str, str]]) -> None:
         """Collect `(path in the network, class or reason)` pairs of a file."""
         self.layers = tuple(layers)
-        listed = "; ".join(f"{path or 'the network itself'}: {what}" for path, what in layers)
+        paths: dict[str, list[str]] = {}
+        for path, what in layers:
+            paths.setdefault(what, []).append(path or "the network itself")
+        listed = "; ".join(f"{_some(places)}: {what}" for what, places in paths.items())
         count = f"{len(layers)} layer{'s' if len(layers) != 1 else ''}"
-        super().__init__(
-            f"{source}: {count} cannot be converted exactly: {listed}. "
-            "A rule for a layer is one function, see CONTRIBUTING.md"
+        advice = (
+            ". A rule for a layer is one function, see CONTRIBUTING.md; --only safetensors "
+            "--verify none writes the tensors alone"
         )
+        no_rule = any(" " not in what for what in paths)
+        super().__init__(
+            f"{source}: {count} cannot be converted exactly: {listed}{advice if no_rule else ''}"
+        )
+
+
+def _some(places: Sequence[str]) -> str:
+    more = f" and {len(places) - SHOWN:,} more" if len(places) > SHOWN else ""
+    return ", ".join(places[:SHOWN]) + more
 
 
 class WeightMismatch(LegacyModelError):

@@ -55,7 +55,7 @@ def refuse_existing(targets: list[Path], *, force: bool) -> None:
         raise ArtifactError(f"{', '.join(folders)}: a folder is in the way of the file")
     if not force and (there := [str(target) for target in targets if target.exists()]):
         raise ArtifactError(
-            f"{', '.join(there)}: already there; --force overwrites, -o DIR writes elsewhere"
+            f"{', '.join(there)}: already there; --force overwrites, -o writes elsewhere"
         )
 
 

@@ -163,7 +163,8 @@ _UNSAID = {
     "track_running_stats": True,
 }
 
-# What torch.nn and torch raise for arguments or inputs that do not fit.
+# What torch.nn and torch raise for arguments or inputs that do not fit. A RecursionError is a
+# RuntimeError as well, but says nothing about them: it is a bug, and passes.
 _MISFITS = (
     ArithmeticError,
     AssertionError,
@@ -186,6 +187,8 @@ def create(op: str, attrs: Mapping[str, Any]) -> nn.Module:
         raise MisfitError(f"{op} has no argument {', '.join(sorted(unknown))}")
     try:
         return OPS[op].module(**attrs)
+    except RecursionError:
+        raise
     except _MISFITS as error:
         raise MisfitError(f"{op}({attrs}): {_first_line(error)}") from error
 
@@ -206,6 +209,8 @@ def attrs_of(module: nn.Module) -> dict[str, Any]:
             else _listed(spell(getattr(module, name)))
             for name, spell in OPS[OP_NAMES[type(module)]].attrs.items()
         }
+    except RecursionError:
+        raise
     except _MISFITS as error:
         raise MisfitError(f"{module} has an argument that graphs cannot say: {error}") from error
 
@@ -236,6 +241,8 @@ def infer(op: str, attrs: Mapping[str, Any], shapes: Sequence[Shape]) -> Inferre
                 for shape, kind in zip(shapes, _kinds(op), strict=False)
             ]
             output = module(*inputs)
+        except RecursionError:
+            raise
         except _MISFITS as error:
             raise MisfitError(_first_line(error)) from error
     return Inferred(attrs_of(module), tensor_shapes(module), tuple(output.shape))

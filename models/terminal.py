@@ -1,4 +1,4 @@
-"""What entry points share: one line for an error, progress on stderr."""
+"""What entry points share: one line for an error, progress on stderr, text that is safe to show."""
 
 import functools
 import sys
@@ -25,19 +25,36 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
         try:
             return main(*args, **kwargs)
         except LegacyModelError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {escaped(str(error))}", file=sys.stderr)
             return 1
         except BrokenPipeError:
             sys.stdout = None  # nobody reads on: the last flush would fail too
             return 141
         except OSError as error:
-            print(f"error: {_describe(error)}", file=sys.stderr)
+            print(f"error: {escaped(_describe(error))}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
 
     return run
+
+
+def escaped(text: str) -> str:
+    """Return text of a file as one line that cannot move a terminal's cursor or change its colours.
+
+    A file's name, whatever bytes it has, is text that every terminal takes, too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def size_of(count: int) -> str:
+    """Return how much so many bytes are, as people say it."""
+    if count < 1_000:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
 def missing_package(error: ModuleNotFoundError) -> str:

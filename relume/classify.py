@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,7 @@ from models.image_network import ImageNetwork
 from models.postprocess import Prediction, top_k
 from models.preprocess import preprocess, ten_crops
 from models.session import Session
-from models.terminal import missing_package, reports_errors
+from models.terminal import escaped, missing_package, reports_errors
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_BYTES = 8 * MAX_PIXELS  # of a file: the most that 16-bit colour with transparency can need
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if failed:
         print(f"error: {len(failed):,} could not be classified:", file=sys.stderr)
         for result in failed:
-            print(f"  {_printable(result.path)}: {result.error}", file=sys.stderr)
+            print(f"  {escaped(f'{result.path}: {result.error}')}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -151,7 +151,7 @@ def _images_in(folder: Path) -> list[Path]:
 def _network(path: Path, device: Device, threads: int | None) -> ImageNetwork:
     if path.suffix == ".onnx":
         session = Session(path, device, threads)
-        print(f"{path}: {session.reason}", file=sys.stderr)
+        print(escaped(f"{path}: {session.reason}"), file=sys.stderr)
         return ImageNetwork.of_session(session)
     if path.suffix not in (".pt", ".safetensors"):
         raise ArtifactError(
@@ -164,21 +164,30 @@ def _network(path: Path, device: Device, threads: int | None) -> ImageNetwork:
 
 
 def _torch_network(path: Path, threads: int | None) -> ImageNetwork:
-    torch, checkpoint = import_module("torch"), import_module("models.checkpoint")
+    torch = import_module("torch")
+    checkpoint, building, verifying = (
+        import_module(f"models.{name}") for name in ("checkpoint", "build", "verify")
+    )
     if threads is not None:
         torch.set_num_threads(threads)
     spec, network, _ = checkpoint.read(path)
-    module = import_module("models.build").build(network)
     graph = network.graph
     inputs = [(name, ("N", *shape[1:]) if graph.dynamic else shape) for name, shape in graph.inputs]
 
     def run(batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            output: np.ndarray = module(torch.from_numpy(batch)).numpy()
+        try:
+            output: np.ndarray = verifying.run(module, [batch])[0]
+        except RuntimeError as error:  # what the check did not see, such as numbers for indices
+            reason = str(error).partition("\n")[0]
+            raise ArtifactError(f"{path}: cannot run: {reason}") from error
         return output
 
-    print(f"{path}: cpu: torch {torch.__version__}", file=sys.stderr)
-    return ImageNetwork(str(path), spec, inputs, run)
+    classifier = ImageNetwork(str(path), spec, inputs, run)
+    images = graph.inputs[0]._replace(shape=(classifier.fixed_batch or 2, 3, *spec.input.crop))
+    building.check_shapes(replace(graph, inputs=(images,)), str(path))
+    module = building.build(network)
+    print(escaped(f"{path}: cpu: torch {torch.__version__}"), file=sys.stderr)
+    return classifier
 
 
 def classify(paths: Iterable[Path], network: ImageNetwork, options: Options) -> Iterator[Result]:
@@ -247,11 +256,11 @@ def _read(path: Path) -> bytes:
 
 
 def _table(paths: Sequence[Path]) -> Callable[[Result], str]:
-    width = min(max((len(_printable(path)) for path in paths), default=0), 60)
+    width = min(max((len(escaped(str(path))) for path in paths), default=0), 60)
 
     def write(result: Result) -> str:
-        lines = [f"{one.probability:7.1%}  {one.label}" for one in result.predictions]
-        names = [_printable(result.path), *[""] * len(lines)]
+        lines = [f"{one.probability:7.1%}  {escaped(one.label)}" for one in result.predictions]
+        names = [escaped(str(result.path)), *[""] * len(lines)]
         rows = zip(names, lines or ["   could not be classified"], strict=False)
         return "".join(f"{name:{width}} {line}\n" for name, line in rows)
 
@@ -271,7 +280,7 @@ def _csv(_: Sequence[Path]) -> Callable[[Result], str]:
     header = ["file,rank,index,wnid,label,probability,error\n"]
 
     def write(result: Result) -> str:
-        text, file = io.StringIO(), _printable(result.path)
+        text, file = io.StringIO(), escaped(str(result.path))
         rows = csv.writer(text, lineterminator="\n")
         for rank, one in enumerate(result.predictions, start=1):
             rows.writerow([file, rank, one.index, one.wnid, one.label, one.probability, None])
@@ -283,12 +292,6 @@ def _csv(_: Sequence[Path]) -> Callable[[Result], str]:
 
 
 FORMATS = {"table": _table, "jsonl": _jsonl, "csv": _csv}
-
-
-def _printable(path: Path) -> str:
-    """Return the path as one line of text, whatever bytes its name has."""
-    text = os.fsencode(path).decode("utf-8", "replace")
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 class _Progress:

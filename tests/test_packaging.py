@@ -1,5 +1,6 @@
 """What the package says of itself agrees with itself."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -13,3 +14,15 @@ def test_the_serving_image_installs_what_the_package_asks_for() -> None:
     serve = PYPROJECT["dependency-groups"]["serve"]
     assert set(serve) <= set(PYPROJECT["project"]["dependencies"])
     assert not [line for line in serve if line.startswith("torch")]
+
+
+def test_no_extra_repeats_a_dependency() -> None:
+    """What everybody installs is said once."""
+    project = PYPROJECT["project"]
+    always = {_name(line) for line in project["dependencies"]}
+    for extra, lines in project["optional-dependencies"].items():
+        assert not always & {_name(line) for line in lines}, extra
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from converters.t7.contents import Entry
-from converters.t7.objects import MAX_EXPANDED, STORAGE_CLASSES, Storage, Tensor
+from converters.t7.objects import STORAGE_CLASSES, Storage, Tensor
 from converters.t7.text import TextStorage
 
 # A storage under tensors of several roles counts for the first of them.
@@ -54,13 +54,12 @@ class Account:
         field[0] += 1
         if kind == "parameter":
             self.types.add(tensor.class_name)
-        if wrong := problem(tensor):
+        if wrong := tensor.problem():
             self.damaged[entry.path] = wrong
             return
-        place = (id(tensor.storage), tensor.offset, tensor.shape, tensor.strides)
-        if place in self._places:
+        if tensor.place in self._places:
             return
-        self._places.add(place)
+        self._places.add(tensor.place)
         self.elements[kind] += tensor.size
         size = view_bytes(tensor)
         field[1] += size
@@ -72,18 +71,6 @@ class Account:
         if storage is not None and id(storage) not in self._paid:
             self._paid.add(id(storage))
             self.bytes[kind] += stored_bytes(storage)
-
-
-def problem(tensor: Tensor) -> str | None:
-    """Return what is wrong with a tensor; None where its elements are there."""
-    if not tensor.size:
-        return None
-    held = tensor.storage.size if tensor.storage is not None else 0
-    if tensor.storage is None or tensor.last() >= held:
-        return f"reaches element {tensor.last() + 1:,} of a storage of {held:,}"
-    if tensor.size > max(held, MAX_EXPANDED):
-        return f"repeats {held:,} elements as {tensor.size:,}"
-    return None
 
 
 def stored_bytes(storage: Storage, size: int | None = None) -> int:

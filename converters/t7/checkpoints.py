@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def locate(path: Path) -> Located:
 
     Raises:
         SpecError: The folder has neither `latest.t7` nor one model alone.
-        FormatError: `latest.t7` names a file that is not beside it.
+        FormatError: `latest.t7` names a model that is not beside it, or is damaged.
     """
     if path.is_dir():
         path = _of_folder(path)
@@ -64,27 +64,30 @@ def _of_folder(folder: Path) -> Path:
 
 def _pointer(path: Path) -> Located | None:
     """Return where a `latest.t7` points; None for a file that is none."""
-    if path.suffix != ".t7" or not path.is_file():
-        return None  # packed files are models
+    if path.name != LATEST or not path.is_file():
+        return None  # scripts write no other; a model is read once, by whoever asked for it
     root = reader.read(path)
-    if not isinstance(root, LuaTable) or not isinstance(root.get("modelFile"), str):
+    if not isinstance(root, LuaTable) or not isinstance(name := root.get("modelFile"), str):
         return None
+    model = _beside(path, name)
+    if model is None:
+        raise FormatError(path, 0, found=f"the name {name[:80]!r}", expected="a file beside it")
     epoch = root.get("epoch")
-    state = root.get("optimFile")
     return Located(
-        _beside(path, root["modelFile"]),
-        _beside(path, state) if isinstance(state, str) else None,
+        model,
+        _beside(path, root.get("optimFile")),
         int(epoch) if isinstance(epoch, float) and epoch.is_integer() else None,
     )
 
 
-def _beside(path: Path, name: str) -> Path:
+def _beside(path: Path, name: Any) -> Path | None:
+    """Return the file of that name beside `path`; None where there is none, or `name` is none."""
     # The folder may have moved since: only the name counts.
     with contextlib.suppress(OSError, ValueError):  # what is too long, or no name at all
-        found = path.with_name(Path(name).name)
+        found = path.with_name(Path(name).name) if isinstance(name, str) else path
         if found.is_file() and found != path:
             return found
-    raise FormatError(path, 0, found=f"the name {name[:80]!r}", expected="a file beside it")
+    return None
 
 
 def read_sgd(path: Path, root: TorchObject) -> SGD:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from converters.t7.module import INNER
+from converters.t7.module import INNER, MAX_DEPTH
 from converters.t7.network import STATE_FIELDS, layer
 from converters.t7.objects import (
     Function,
@@ -26,7 +26,6 @@ from converters.t7.objects import (
 from converters.t7.text import TextStorage
 from models.graph import is_statistic
 
-MAX_DEPTH = 100  # as deep as modules of a network may be nested
 MAX_ENTRIES = 100_000
 MAX_PATH = 1_000  # characters
 MAX_KEY = 60
@@ -85,6 +84,7 @@ class Contents:
         self.modules: dict[int, tuple[str, TorchObject]] = {}  # by id: the path, the module
         self.not_listed = 0
         self._roles: dict[int, str] = {}
+        self._holders: dict[int, TorchObject] = {}  # by id of what several objects may share
         self._listed: dict[int, Entry] = {}
         if self._list(root):
             self.not_listed += self._hidden(root)
@@ -146,14 +146,34 @@ class Contents:
             if id(module) in self.modules:
                 continue
             self.modules[id(module)] = path, module
-            for key, value in module.fields.items():
-                if isinstance(value, Tensor) and (known := role(key)) != "state":
-                    self._roles.setdefault(id(value), known)
+            if self._holders.setdefault(id(module.fields), module) is module:
+                for key, value in module.fields.items():
+                    if isinstance(value, Tensor) and (known := role(key)) != "state":
+                        self._roles.setdefault(id(value), known)
             if depth < MAX_DEPTH and len(path) < MAX_PATH:
-                below = _submodules(module)
+                self._holders.setdefault(id(module.fields.get("modules")), module)
+                below = self._submodules(module)
                 waiting.extend(
                     (child, _joined(path, name), depth + 1) for name, child in reversed(below)
                 )
+
+    def _submodules(self, module: TorchObject) -> list[tuple[str, TorchObject]]:
+        """Return the modules inside by name, as `converters.t7.module.modules` has them.
+
+        What stands among them and is no module is passed over, for the caller to list, and so is a
+        table of modules that another module has as well and had first.
+        """
+        table = module.fields.get("modules")
+        held: list[Any] = []
+        if isinstance(table, LuaTable) and self._holders.get(id(table)) is module:
+            held = table.array()
+        return [
+            (str(index), one) for index, one in enumerate(held) if isinstance(one, TorchObject)
+        ] + [
+            (name, module.fields[name])
+            for name in reversed(INNER)
+            if isinstance(module.fields.get(name), TorchObject)
+        ]
 
     def _hidden(self, root: Any) -> int:
         """Count the tables, objects, tensors and functions of the file that are not listed."""
@@ -188,18 +208,17 @@ class Contents:
             return []
         payload = value.payload
         extra = [("payload", payload, role_)] if isinstance(payload, LuaTable) else []
+        fields: list[_Child] = [("fields", value.fields, role_)]  # where another object has them
+        if self._listed.setdefault(id(value.fields), entry) is entry:
+            fields = self._pairs(entry, value.fields, role_)
         if entry.kind != "module":
-            return extra + self._pairs(entry, value.fields, role_)
-        below: list[_Child] = [(name, child, "module") for name, child in _submodules(value)]
+            return extra + fields
+        below: list[_Child] = [(name, child, "module") for name, child in self._submodules(value)]
         listed = {name for name, _, _ in below}
         table = value.fields.get("modules")
         if isinstance(table, LuaTable) and len(table) == sum(one.isdigit() for one in listed):
             listed.add("modules")  # nothing but modules in it
-        own = [
-            (name, held, role(name))
-            for name, held, _ in self._pairs(entry, value.fields, "")
-            if name not in listed
-        ]
+        own = [(name, held, role(name)) for name, held, _ in fields if name not in listed]
         tensors = [one for one in own if isinstance(one[1], Tensor)]
         others = [
             (name, held, "state" if role_ == "state" else "other")
@@ -259,20 +278,6 @@ def _is_module(value: TorchObject, path: str) -> bool:
         return False
     known = value.class_name in layer or any(name in value.fields for name in _OF_MODULES)
     return known or not path
-
-
-def _submodules(module: TorchObject) -> list[tuple[str, TorchObject]]:
-    """Return the modules inside by name, as `converters.t7.module.modules` has them.
-
-    What stands among them and is no module is passed over, for the caller to list.
-    """
-    table = module.fields.get("modules")
-    found = enumerate(table.array() if isinstance(table, LuaTable) else [])
-    return [(str(index), one) for index, one in found if isinstance(one, TorchObject)] + [
-        (name, module.fields[name])
-        for name in reversed(INNER)
-        if isinstance(module.fields.get(name), TorchObject)
-    ]
 
 
 def role(field: Any) -> str:

@@ -14,8 +14,8 @@ from converters.t7.objects import (
 )
 
 
-def described(path: Path, name: Path) -> tuple[dict[str, Any], Any]:
-    """Return the description of a file, and the object that it holds. Errors call it `name`.
+def described(path: Path, name: Path) -> dict[str, Any]:
+    """Return the description of a file. Errors call it `name`.
 
     Raises:
         FormatError: The file is no `.t7`, or is damaged.
@@ -43,7 +43,7 @@ def described(path: Path, name: Path) -> tuple[dict[str, Any], Any]:
         "damaged": account.damaged,
         "contents": [_record(entry, account) for entry in contents.entries],
         "not_listed": contents.not_listed,
-    }, root
+    }
 
 
 _SUMS = {

@@ -5,11 +5,12 @@ Source: torch/torch7 generic/Tensor.c and generic/Storage.c.
 
 import math
 import mmap
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +127,14 @@ class Storage:
         return found.astype(self.dtype, copy=False)
 
 
+class _Wrong(NamedTuple):
+    """What is wrong with a tensor, in one sentence and as errors say it."""
+
+    said: str
+    found: str
+    expected: str
+
+
 class Tensor:
     """A view of a storage; sizes, strides and offset count elements, the offset from 0."""
 
@@ -152,6 +161,11 @@ class Tensor:
         """How many elements the view has; 0 for a tensor without dimensions, as in Torch7."""
         return math.prod(self.shape) if self.shape else 0
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Which elements of which storage it looks at; equal for what is one and the same."""
+        return id(self.storage), self.offset, self.shape, self.strides
+
     def last(self) -> int:
         """Return the index in the storage of the last element; only of a tensor that has some."""
         steps = zip(self.shape, self.strides, strict=True)
@@ -163,30 +177,40 @@ class Tensor:
         Raises:
             FormatError: The view reaches outside its storage, or the storage is no numbers.
         """
-        if self.size == 0:  # Torch7's empty tensors have no shape worth keeping
+        if wrong := self._wrong():
+            raise self.file.error(self.at, wrong.found, wrong.expected)
+        if self.storage is None or self.size == 0:  # without a shape worth keeping
             return np.empty(0, TENSOR_CLASSES[self.class_name])
-        held = self.storage.size if self.storage is not None else 0
-        if self.storage is None or self.last() >= held:
-            raise self.file.error(
-                self.at,
-                f"a tensor that reaches element {self.last() + 1:,}",
+        base = self.storage.array()
+        steps = [step * base.itemsize for step in self.strides]
+        return np.ndarray(self.shape, base.dtype, base, self.offset * base.itemsize, steps)
+
+    def problem(self) -> str | None:
+        """Return what `array` would refuse of the view; None where its elements are there."""
+        wrong = self._wrong()
+        return wrong.said if wrong else None
+
+    def _wrong(self) -> _Wrong | None:
+        if self.size == 0:
+            return None
+        held, last = self.storage.size if self.storage is not None else 0, self.last()
+        if last >= held:
+            return _Wrong(
+                f"reaches element {last + 1:,} of a storage of {held:,}",
+                f"a tensor that reaches element {last + 1:,}",
                 f"at most {held:,}: its storage's size",
             )
         if self.size > max(held, MAX_EXPANDED):
-            raise self.file.error(
-                self.at,
+            return _Wrong(
+                f"repeats {held:,} elements as {self.size:,}",
                 f"{self.size:,} elements repeated from {held:,}",
                 f"at most {MAX_EXPANDED:,}",
             )
-        base = self.storage.array()
-        width = base.itemsize
-        steps = [step * width for step in self.strides]
-        try:
-            return np.ndarray(self.shape, base.dtype, base, self.offset * width, steps)
-        except (ValueError, OverflowError) as error:  # a stride beyond memory, of a size of 1
-            raise self.file.error(
-                self.at, f"strides {self.strides}", "strides within the storage"
-            ) from error
+        # The stride of a size of 1 leads nowhere, yet numpy has to hold it, in bytes.
+        if max(self.strides) * TENSOR_CLASSES[self.class_name].itemsize > sys.maxsize:
+            found = f"strides {self.strides}"
+            return _Wrong(f"has {found}, beyond memory", found, "strides within the storage")
+        return None
 
 
 class Function:

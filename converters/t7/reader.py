@@ -110,14 +110,17 @@ def _order(name: Path, data: mmap.mmap | bytes) -> str:
             if 0 <= struct.unpack(f"{order}i", head)[0] <= RECUR_FUNCTION:
                 return order
     others = {
-        b"PK\x03\x04": "a zip archive: a PyTorch checkpoint?",
+        b"PK\x03\x04": "a zip archive, as PyTorch writes (converters/pth_to_pt.py converts those)",
         b"\x89PNG": "a PNG image",
         b"\xfd7zX": "xz-compressed data",
         b"\x1f\x8b": "gzip-compressed data",
-        b"\x80\x02": "a Python pickle: a PyTorch checkpoint?",
+        b"\x80\x02": "a Python pickle, as PyTorch wrote (converters/pth_to_pt.py converts those)",
+        b"\xff\xd8\xff": "a JPEG image",
         b"\x12\x01\x00\x00": "an MXNet .params file",
     }
     found = next((what for magic, what in others.items() if head.startswith(magic)), None)
+    if head[:1] == b"\x08" and head[2:3] == b"\x12":  # ir_version, then a string's length
+        found = "an ONNX file, which a conversion writes"
     raise T7File(name, data, NATIVE).error(
         0, found or f"bytes {head.hex(' ')}", "a .t7: type id 0 to 8, as an int or a line of text"
     )

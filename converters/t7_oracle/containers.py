@@ -166,12 +166,10 @@ def _normed_weight(layer: Layer) -> Array:
     return np.moveaxis(moved, 0, axis)
 
 
-@on_any("nn.Concat", "inn.SpatialPyramidPooling")
+@on_any("nn.Concat")
 def concat(layer: Layer, x: Value) -> Value:
     """Every module takes the input; the results are joined when all have run (Concat.lua)."""
     results = _all(layer, x)
-    if layer.name == "inn.SpatialPyramidPooling":  # its dimension follows from the input
-        return _joined(layer, results, layer.tensor(x).rank - 2)
     return _joined(layer, results, layer.whole("dimension"))
 
 

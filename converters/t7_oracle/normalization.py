@@ -13,7 +13,6 @@ from converters.t7_oracle.tensor import Array, Tensor, Value
 _RANKS = {
     "nn.BatchNormalization": 2,
     "nn.SpatialBatchNormalization": 4,
-    "nn.VolumetricBatchNormalization": 5,
     "cudnn.BatchNormalization": 2,
     "cudnn.SpatialBatchNormalization": 4,
 }

@@ -222,7 +222,7 @@ def dropout(layer: Layer, x: Tensor) -> Value:
     return out
 
 
-@on_tensor("nn.SpatialDropout", "nn.VolumetricDropout")
+@on_tensor("nn.SpatialDropout")
 def spatial_dropout(layer: Layer, x: Tensor) -> Value:
     """Scaled by 1 - p, in every version (SpatialDropout.lua)."""
     if layer.flag("stochastic_inference"):
@@ -234,16 +234,6 @@ def spatial_dropout(layer: Layer, x: Tensor) -> Value:
 def white_noise(layer: Layer, x: Tensor) -> Value:
     """The noise's mean is added (WhiteNoise.lua)."""
     return layer.give(x.array + layer.number("mean"))
-
-
-@on_tensor("nn.GatedLinearUnit")
-def gated_linear_unit(layer: Layer, x: Tensor) -> Value:
-    """The first half times the sigmoid of the second (GatedLinearUnit.c)."""
-    axis = layer.axis(layer.whole("dim", x.rank), x.rank)
-    if x.shape[axis] % 2:
-        raise layer.refused(f"halves dimension {axis + 1} of {x.shape}")
-    first, second = np.split(x.array, 2, axis)
-    return layer.give(_sigmoid(second) * first)
 
 
 @on_tensor("inn.ConstAffine")

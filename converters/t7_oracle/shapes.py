@@ -291,12 +291,3 @@ def extreme(layer: Layer, x: Tensor) -> Value:
     choose = np.max if layer.name == "nn.Max" else np.min
     found = layer.buffer("_output").write(choose(x.array, axis=axis, keepdims=True))
     return layer.output.set(found.select(axis, 0) if x.rank > 1 else found)
-
-
-@on_tensor("nn.Constant")
-def constant(layer: Layer, x: Tensor) -> Value:
-    """The stored numbers, whatever comes in, for every row of a batch (Constant.lua)."""
-    value = layer.weight("value")
-    if layer.has("nInputDim") and x.rank > layer.whole("nInputDim"):
-        return layer.give(np.broadcast_to(value, (x.shape[0], *value.shape)))
-    return layer.give(value)

@@ -6,7 +6,7 @@ Source: the Lua file of the class in torch/nn.
 import numpy as np
 
 from converters.t7_oracle.interpreter import Layer, leaves, on_any, on_table, on_tensor
-from converters.t7_oracle.tensor import Array, Tensor, Value
+from converters.t7_oracle.tensor import Tensor, Value
 
 
 @on_table("nn.CAddTable")
@@ -161,37 +161,6 @@ def mixture_table(layer: Layer, x: list[Value]) -> Value:
     sizes[layer.axis(dim, experts.ndim)] = gate.shape[-1]
     weights = np.broadcast_to(gate.reshape(sizes), experts.shape)
     return layer.give((weights * experts).sum(dim - 1))
-
-
-@on_table("nn.DotProduct")
-def dot_product(layer: Layer, x: list[Value]) -> Value:
-    """The inner product, row by row (DotProduct.lua)."""
-    first, second = _rows(layer, x)
-    return layer.give((first * second).sum(1))
-
-
-@on_table("nn.CosineDistance")
-def cosine_distance(layer: Layer, x: list[Value]) -> Value:
-    """The cosine between two vectors, row by row (CosineDistance.lua)."""
-    first, second = _rows(layer, x)
-    epsilon = 1e-12
-    scale = 1 / ((first**2).sum(1) + epsilon) * (1 / ((second**2).sum(1) + epsilon))
-    return layer.give((first * second).sum(1) * np.sqrt(scale))
-
-
-@on_table("nn.PairwiseDistance")
-def pairwise_distance(layer: Layer, x: list[Value]) -> Value:
-    """The p-norm of the difference, row by row (PairwiseDistance.lua)."""
-    first, second = _rows(layer, x)
-    p = layer.number("norm")
-    return layer.give((np.abs(first - second) ** p).sum(1) ** (1 / p))
-
-
-def _rows(layer: Layer, x: list[Value]) -> tuple[Array, Array]:
-    first, second = (layer.ranked(one, 1, 2).array for one in _two(layer, x))
-    if first.shape != second.shape:
-        raise layer.refused(f"takes two of one shape, not {first.shape} and {second.shape}")
-    return np.atleast_2d(first), np.atleast_2d(second)
 
 
 @on_table("nn.MM")

@@ -236,19 +236,6 @@ def convolution_map(layer: Layer, x: Tensor) -> Value:
     return _given(layer, x, _convolved(images, dense, window) + _bias(layer, len(dense)))
 
 
-@on_tensor("nn.SpatialConvolutionLocal")
-def convolution_local(layer: Layer, x: Tensor) -> Value:
-    """A convolution with other weights at every place (SpatialConvolutionLocal.c)."""
-    images, window, bias = _images(layer, x), _window(layer), layer.weight("bias")
-    results = []
-    for image in images:
-        columns, (down, across) = _columns(image, window)
-        weight = layer.weight("weight").reshape(down * across, -1, len(columns))
-        result = np.einsum("pok,kp->op", weight, columns).reshape(-1, down, across)
-        results.append(result + bias.reshape(result.shape))
-    return _given(layer, x, np.stack(results))
-
-
 @on_tensor("nn.SpatialSubSampling")
 def sub_sampling(layer: Layer, x: Tensor) -> Value:
     """Window sums times a weight, plus a bias, plane by plane (SpatialSubSampling.c)."""

@@ -26,8 +26,8 @@ A file is one of these at any width and with any number of classes; what is coun
 width and 1,000 classes, for images of 32 x 32 pixels 10. Multiply-adds are those of convolutions
 and linear layers for one image. Errors are what the original's authors report for ILSVRC-2012's
 validation images, or CIFAR-10's test images, one crop: first guess / first five, in percent; none
-was measured here. How images enter is a preset of [converting.md](converting.md); where there is
-none, the structure does not tell.
+was measured here. How images enter is a preset of [preprocessing.md](preprocessing.md); where
+there is none, the structure does not tell.
 """
 
 

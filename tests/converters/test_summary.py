@@ -156,6 +156,20 @@ def test_a_pointer_to_nowhere_speaks_for_itself(tmp_path: Path) -> None:
     assert found["contents"][0]["values"] == {"modelFile": "gone.t7", "epoch": 3}
 
 
+@pytest.mark.parametrize("at", ["", "latest.t7"])
+def test_a_damaged_model_is_no_other_file(
+    at: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the model that is pointed to is cut short, nothing is said in its name."""
+    model = write(tmp_path / "model_3.t7", Module("nn.Linear", weight=np.ones((2, 3), "f4")))
+    model.write_bytes(model.read_bytes()[:-5])
+    write(tmp_path / "latest.t7", {"modelFile": model.name})
+    assert inspect([str(tmp_path / at), "--json"]) == 1
+    printed_ = capsys.readouterr()
+    assert printed_.out == ""
+    assert printed_.err.startswith(f"error: {model}: byte ")
+
+
 @pytest.mark.parametrize(("flags", "loaded"), [(["--json"], False), ([], True)])
 def test_only_people_wait_for_rich(flags: list[str], loaded: bool) -> None:
     """What makes tables is imported for tables."""

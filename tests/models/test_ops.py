@@ -12,7 +12,7 @@ from torch import nn
 from models.build import build
 from models.errors import MisfitError
 from models.graph import Shape
-from models.ops import OP_NAMES, OPS, attrs_of, create, infer, tensor_shapes
+from models.ops import OP_NAMES, OPS, Op, attrs_of, create, infer, tensor_shapes
 from models.verify import run
 from tests.small_networks import CASES, IMAGE, Case, batches, filled, one_node
 
@@ -314,6 +314,43 @@ def test_inputs_that_torch_refuses(
     """A layer that does not fit its input is found without computing anything."""
     with pytest.raises(MisfitError, match=reason):
         infer(op, attrs, shapes)
+
+
+class Endless(nn.Module):
+    """An op that never comes to an end, where told."""
+
+    def __init__(self, at_once: bool = False) -> None:
+        super().__init__()
+        if at_once:
+            self.forward(torch.empty(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.forward(x)
+
+    @property
+    def depth(self) -> int:
+        return self.depth
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: create("Endless", {"at_once": True}),
+        lambda: infer("Endless", {}, [(2, 3)]),
+        lambda: attrs_of(Endless()),
+    ],
+    ids=["created", "run", "spelled"],
+)
+def test_endless_recursion_is_no_misfit(
+    use: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug is not dressed up as what an op does not take."""
+    attrs: dict[str, Callable[[Any], Any]] = {"at_once": bool, "depth": int}
+    monkeypatch.setitem(OPS, "Endless", Op(Endless, attrs))
+    monkeypatch.setitem(OP_NAMES, Endless, "Endless")
+    monkeypatch.setattr(Endless, "at_once", False, raising=False)
+    with pytest.raises(RecursionError, match="maximum recursion depth"):
+        use()
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from models.errors import ImageError
-from models.terminal import reports_errors, step
+from models.errors import FormatError, ImageError
+from models.terminal import reports_errors, size_of, step
 from tests.oracles import ROOT
 
 
@@ -46,8 +46,16 @@ def test_arguments_pass_through() -> None:
         ),
         (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device\n"),
         (OSError("address in use"), "error: address in use\n"),
+        (
+            FormatError("a\x1b[2J\udcff.t7", "\x9b31mred\r", found="one\ntwo", expected="é"),
+            "error: a\\x1b[2J\\udcff.t7: \\x9b31mred\\r: found one\\ntwo, expected é\n",
+        ),
+        (OSError(errno.ENOENT, "No such file", "\x1b.t7"), "error: \\x1b.t7: No such file\n"),
     ],
-    ids=["ours", "system's, of a file", "system's, of no file", "text alone"],
+    ids=[
+        *("ours", "system's, of a file", "system's, of no file", "text alone"),
+        *("hostile text", "hostile name"),
+    ],
 )
 def test_an_expected_error_is_one_line_and_status_1(
     error: Exception, line: str, capsys: pytest.CaptureFixture[str]
@@ -67,6 +75,23 @@ def test_a_bug_stays_a_traceback() -> None:
     """What nobody expects is not dressed up as a user's mistake."""
     with pytest.raises(ZeroDivisionError, match="bug"):
         failing(ZeroDivisionError("bug"))
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1_000, "1.0 kB"),
+        (999_999, "1,000.0 kB"),
+        (1_000_000, "1.0 MB"),
+        (2_345_678_901, "2,345.7 MB"),
+    ],
+)
+def test_a_size_is_short(count: int, said: str) -> None:
+    """Bytes as long as they can be counted, then steps of a thousand."""
+    assert size_of(count) == said
 
 
 def test_a_reader_that_went_away_is_no_error() -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 from models.checkpoint import Checkpoint, save_pt, save_safetensors
 from models.graph import Graph, Input, Network, Node
 from models.report import Measured, Report
+from models.spec import ModelSpec
 from relume import classify
 from relume.classify import MAX_BYTES, found, main
 from tests.oracles import ROOT
@@ -28,6 +29,24 @@ from tests.tiny_onnx import INPUT, LABELS, SIDE, Tiny, spec, weight
 TORCH_ATOL = 1e-6  # two float32 matrix products of 192 terms up to 1
 COLOURS = ("red", "lime", "blue")
 CLASSES = ("red", "green", "blue")
+
+
+SHAPE = (1, 3, SIDE, SIDE)
+FLAT = Node("flat", "Flatten", ("input",), {"start_dim": 1, "end_dim": -1})
+PRODUCT = Node(
+    "product",
+    "Linear",
+    ("flat",),
+    {"in_features": 3 * SIDE**2, "out_features": len(LABELS), "bias": False},
+)
+GRAPH = Graph((Input("input", SHAPE),), (FLAT, PRODUCT), ("product",), dynamic=True)
+
+
+def checkpoint(graph: Graph, given: ModelSpec | None = None) -> Checkpoint:
+    """Return the tiny network for torch."""
+    network = Network(graph, {"product.weight": np.ascontiguousarray(weight().T) * 4})
+    report = Report((Measured((SHAPE,), 1e-7, None, 4e-7, True),), None)
+    return Checkpoint(given or spec(), network, report)
 
 
 @pytest.fixture
@@ -125,21 +144,8 @@ def test_torch_gives_what_onnxruntime_gives(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A .pt or .safetensors of the same network has the same classes, and their probabilities."""
-    shape = (1, 3, SIDE, SIDE)
-    nodes = (
-        Node("flat", "Flatten", ("input",), {"start_dim": 1, "end_dim": -1}),
-        Node(
-            "product",
-            "Linear",
-            ("flat",),
-            {"in_features": 3 * SIDE**2, "out_features": len(LABELS), "bias": False},
-        ),
-    )
-    graph = Graph((Input("input", shape),), nodes, ("product",), dynamic, ())
-    network = Network(graph, {"product.weight": np.ascontiguousarray(weight().T) * 4})
-    report = Report((Measured((shape,), 1e-7, None, 4e-7, True),), None)
     path = model.with_suffix(f".{save.__name__.removeprefix('save_')}")
-    save(path, Checkpoint(spec(), network, report))
+    save(path, checkpoint(replace(GRAPH, dynamic=dynamic)))
     answers = []
     for one in (model, path):
         run(*pictures, "--model", one, "--format", "jsonl", "--threads", 1)
@@ -288,6 +294,21 @@ def test_any_file_name_can_be_printed(
         assert len(printed.splitlines()) == (2 if form == "csv" else 1)
 
 
+def test_an_artifact_cannot_steer_the_terminal(
+    model: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Control characters among class names, or in a file's name, are shown and not sent."""
+    labels = tuple(one._replace(name=f"\x1b[31m{one.name}") for one in LABELS)
+    hostile = model.with_name("\x1b[2J.onnx")
+    Tiny(spec=replace(spec(), labels=labels)).write(hostile)
+    broken = pictures[1].rename(pictures[1].with_name("\x1b[2J.png"))
+    assert run(pictures[0], broken, "--model", hostile, "--top", 1) == 1
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0].endswith("\\x1b[31mred")
+    assert printed.err.startswith(str(hostile).replace("\x1b", "\\x1b"))
+    assert "\x1b" not in printed.out + printed.err
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 
@@ -307,6 +328,40 @@ def test_a_model_that_cannot_be_run_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert message in said
+
+
+SIDEWAYS = PRODUCT._replace(attrs={**PRODUCT.attrs, "in_features": 7})
+ONE_ROW = Node("flat", "Reshape", ("input",), {"shape": [1, 3 * SIDE**2]})
+NO_INDICES = Node("odd", "MaxUnpool", ("input", "input"), {"output_size": [SIDE, SIDE]})
+
+
+@pytest.mark.parametrize(
+    ("graph", "given", "message"),
+    [
+        (replace(GRAPH, nodes=(FLAT, SIDEWAYS)), None, "damaged graph: node product: "),
+        (replace(GRAPH, nodes=(ONE_ROW, PRODUCT)), None, "damaged graph: node flat: "),
+        (GRAPH, spec(replace(INPUT, crop=(4, 4))), "damaged graph: node product: "),
+        (replace(GRAPH, outputs=("flat", "product")), None, "found an output of shape (1, 192), "),
+        (
+            replace(GRAPH, nodes=(NO_INDICES, FLAT._replace(inputs=("odd",)), PRODUCT)),
+            None,
+            "cannot run: ",
+        ),
+    ],
+    ids=["layer", "batch", "image", "outputs", "indices"],
+)
+def test_a_damaged_network_is_one_line(
+    graph: Graph,
+    given: ModelSpec | None,
+    message: str,
+    pictures: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What does not fit within a .pt, or does not fit its images, is an error that names it."""
+    save_pt(path := tmp_path / "net.pt", checkpoint(graph, given))
+    assert run(pictures[0], "--model", path) == 1
+    assert f"error: {path}: {message}" in capsys.readouterr().err
 
 
 def test_a_gpu_runs_onnx_only(pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

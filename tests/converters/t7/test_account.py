@@ -91,3 +91,12 @@ def test_damage_is_told() -> None:
         account = Account(found.entries)
         assert account.damaged == {"": said}
         assert account.elements.total() == 0
+
+
+def test_a_stride_that_no_memory_has_is_damage(tmp_path: Path) -> None:
+    """What has no array is told, also where the stride of a size of 1 leads nowhere."""
+    account, _ = opened(tmp_path, View(Shared(np.zeros(6, "f4")), (1,), (1 << 61,)))
+    assert account.damaged == {"": "has strides (2305843009213693952,), beyond memory"}
+    largest, _ = opened(tmp_path, View(Shared(np.zeros(6, "f4")), (1,), ((1 << 61) - 1,)))
+    assert largest.damaged == {}
+    assert reader.read(tmp_path / "made.t7").array().shape == (1,)

@@ -162,7 +162,6 @@ def test_a_folder_that_does_not_say_is_refused(
         ({"modelFile": "a\0b"}, "expected a file beside it"),
         ({"modelFile": ".."}, "found the name '..', expected a file beside it"),
         ({"modelFile": "x" * 5000}, "expected a file beside it"),
-        ({"modelFile": "model_3.t7", "optimFile": "gone.t7"}, "found the name 'gone.t7', expected"),
     ],
 )
 def test_latest_that_names_nothing_is_refused(
@@ -173,14 +172,35 @@ def test_latest_that_names_nothing_is_refused(
         locate(files(tmp_path, latest=latest, model_3=IDENTITY))
 
 
+@pytest.mark.parametrize("name", ["gone.t7", "latest.t7", "", "a\0b", "x" * 5000, 3, []])
+def test_a_model_needs_no_optimizer(tmp_path: Path, name: Any) -> None:
+    """Whatever latest.t7 says of a state that is not there, the model is found."""
+    latest = {"modelFile": "model_3.t7", "optimFile": name, "epoch": 3}
+    files(tmp_path, model_3=IDENTITY, latest=latest)
+    assert locate(tmp_path) == Located(tmp_path / "model_3.t7", None, 3)
+
+
+@pytest.mark.parametrize("source", ["mine.t7", "latest.t7"])
 def test_an_optimizer_that_is_not_there_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """--optimizer needs the state beside the model."""
-    files(tmp_path, mine=IDENTITY)
-    assert t7_to_pt([str(tmp_path / "mine.t7"), "--optimizer"]) == 1
+    files(tmp_path, mine=IDENTITY, latest={"modelFile": "mine.t7", "optimFile": "gone.t7"})
+    assert t7_to_pt([str(tmp_path / source), "--optimizer"]) == 1
     assert "--optimizer: " in (said := capsys.readouterr().err)
     assert "mine.t7 has no optimState beside it" in said
+
+
+def test_only_latest_is_opened_to_find_a_model(tmp_path: Path) -> None:
+    """A file of any other name is not read twice, whatever is in it."""
+    pointer = {"modelFile": "model_3.t7"}
+    files(tmp_path, model_3=IDENTITY, mine=pointer)
+    assert locate(tmp_path / "mine.t7") == Located(tmp_path / "mine.t7")
+    (tmp_path / "mine.t7").write_bytes(b"damaged")
+    assert locate(tmp_path / "mine.t7") == Located(tmp_path / "mine.t7")
+    (tmp_path / "latest.t7").write_bytes(b"damaged")
+    with pytest.raises(FormatError, match="latest.t7: byte 0: found "):
+        locate(tmp_path)
 
 
 # --- the optimizer's state ---

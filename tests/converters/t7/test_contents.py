@@ -146,6 +146,29 @@ def test_a_ladder_is_listed_once() -> None:
     assert found.not_listed == 0
 
 
+@pytest.mark.parametrize(
+    ("what", "kind", "again"),
+    [("modules", "table", "1.modules"), ("fields", "reference", "")],
+)
+def test_what_modules_share_is_listed_once(
+    what: str, kind: str, again: str, tmp_path: Path
+) -> None:
+    """A table that a thousand modules have is a thousand values, not a million."""
+    boxes: list[Module] = []
+    fields: dict[str, Any] = {"modules": boxes, **{f"key{n}": [n] for n in range(300)}}
+    for _ in range(1_000):
+        boxes.append(Module("nn.Sequential", modules=boxes))
+        if what == "fields":
+            boxes[-1].fields = fields
+    found = listed(tmp_path, boxes[0])
+    paths = {one.path: one for one in found.entries}
+    assert len(paths) == len(found.entries) < 5_000
+    assert found.not_listed == 0
+    assert {one.of for one in found.entries} <= {None, *paths}
+    assert paths[f"1.{what}"].kind == kind
+    assert paths[f"2.{what}"].of == again
+
+
 def test_length_without_end_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more values than anybody reads, references included, the rest is counted."""
     monkeypatch.setattr(contents_module, "MAX_ENTRIES", 10)

@@ -1,6 +1,7 @@
 """Bytes of `.t7` files become Lua objects, or one clear error."""
 
 import json
+import re
 import struct
 import tracemalloc
 from contextlib import suppress
@@ -302,6 +303,7 @@ def test_lies_are_named(tmp_path: Path, content: bytes, message: str) -> None:
         ([7, 1, 1], "reaches element 7, expected at most 6: its storage's size"),
         ([2, 1 << 62, 1], "expected at most 6"),
         ([1 << 62, 1, 1], "expected at most 6"),
+        ([1, 1 << 61, 1], "found strides (2305843009213693952,), expected strides within the st"),
         ([1 << 40, 0, 1], "1,099,511,627,776 elements repeated from 6, expected at most 4,194,304"),
     ],
 )
@@ -310,8 +312,9 @@ def test_a_tensor_outside_its_storage_has_no_array(
 ) -> None:
     """A view is checked against its storage when it is used; nothing large is ever allocated."""
     tensor = read(tmp_path, tensor_record(1, geometry, STORAGE))
-    with pytest.raises(FormatError, match=message):
+    with pytest.raises(FormatError, match=re.escape(message)):
         tensor.array()
+    assert tensor.problem() is not None
 
 
 def test_numbers_without_a_storage(tmp_path: Path) -> None:

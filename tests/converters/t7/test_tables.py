@@ -149,7 +149,7 @@ def test_a_table_that_is_filled_anew_changes() -> None:
         (nn("SelectTable", index=3), [TABLE, TABLE], "found index = 3, expected 1 to 2: its input"),
         (nn("SelectTable", index="key"), [TABLE, TABLE], "found index = 'key', expected a finite"),
         (nn("NarrowTable", offset=3), [TABLE, TABLE], r"offset, length = \(3, 1\), expected"),
-        (nn("NarrowTable", offset=1, length=0), [TABLE, TABLE], r"offset, length = \(1, 0\), expected"),
+        (nn("NarrowTable", offset=1, length=0), [TABLE, TABLE], r"length = \(1, 0\), expected"),
         (after(box("ConcatTable", copies(1), copies(2)), nn("ZipTable")), [TABLE],
          "zips tables of different lengths"),
         (nn("MixtureTable", dim=1), [TABLE, TABLE], "found dim = 1, expected 2 to 2"),

@@ -38,7 +38,6 @@ def box(name: str, *modules: Module, **fields: Any) -> Module:
 
 
 CASES: dict[str, tuple[Module, tuple[Any, ...], Callable[[], Any]]] = {
-    "glu": (Module("nn.GatedLinearUnit"), (ROWS,), lambda: F.glu(t(ROWS))),
     "affine": (
         Module("inn.ConstAffine", a=BIAS, b=BIAS[::-1].copy()),
         (ROWS,),
@@ -70,9 +69,6 @@ CASES: dict[str, tuple[Module, tuple[Any, ...], Callable[[], Any]]] = {
     ),
     "plus a weight of all but the batch": (
         Module("nn.CAdd", bias=IMAGE[0]), (IMAGE,), lambda: t(IMAGE + IMAGE[0]),
-    ),
-    "volumetric dropout": (
-        Module("nn.VolumetricDropout", p=0.25), (IMAGE,), lambda: t(IMAGE * 0.75),
     ),
     "collapse": (Module("nn.Collapse", nInputDim=3), (IMAGE,), lambda: t(IMAGE).flatten(1)),
     "collapse of one": (
@@ -120,26 +116,11 @@ CASES: dict[str, tuple[Module, tuple[Any, ...], Callable[[], Any]]] = {
     ),
     "mean of an old file": (Module("nn.Mean", dimension=1), (ROWS,), lambda: t(ROWS.mean(0))),
     "largest of a vector": (Module("nn.Max", dimension=1), (BIAS,), lambda: t([BIAS.max()])),
-    "constant": (Module("nn.Constant", value=BIAS), (ROWS,), lambda: t(BIAS)),
-    "constant of a batch": (
-        Module("nn.Constant", value=BIAS, nInputDim=1), (ROWS,), lambda: t(np.stack([BIAS, BIAS])),
-    ),
     "passed on": (
         box("nn.Sequential", Module("nn.ZeroGrad"), Module("nn.L1Penalty"),
             box("nn.Decorator", Module("nn.Identity"))),
         (ROWS,),
         lambda: t(ROWS),
-    ),
-    "dot product": (Module("nn.DotProduct"), (ROWS, OTHER), lambda: t((ROWS * OTHER).sum(1))),
-    "cosine of two vectors": (
-        Module("nn.CosineDistance"),
-        (ROWS[0], OTHER[0]),
-        lambda: F.cosine_similarity(t(ROWS[:1]), t(OTHER[:1]), eps=0),
-    ),
-    "distance": (
-        Module("nn.PairwiseDistance", norm=3),
-        (ROWS, OTHER),
-        lambda: F.pairwise_distance(t(ROWS), t(OTHER), 3, eps=0),
     ),
     "product of matrices": (
         Module("nn.MM", transB=True), (ROWS, OTHER), lambda: t(ROWS) @ t(OTHER).T,

@@ -44,7 +44,6 @@ def box(name: str, *modules: Module, **fields: Any) -> Module:
 WEIGHT, BIAS = some(6, 4, 2, 3), some(6)
 V, G = some(5, 6), some(5, 1)
 DEPTHWISE = some(2, 4)
-LOCAL, LOCAL_BIAS = some(6, 3, 5, 4, 2, 3), some(5, 6, 3)
 PAIRS = np.array([[1.0, 1.0], [2.0, 1.0], [4.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
 MAPS = some(5, 2, 3)
 STATISTICS = {"running_mean": some(4), "running_var": some(4) ** 2, "eps": 1e-3}
@@ -55,12 +54,6 @@ def by_pairs() -> Any:
     for (source, target), kernel in zip(PAIRS.astype(int) - 1, MAPS, strict=True):
         dense[target, source] += kernel
     return F.conv2d(t(IMAGE), t(dense), t(BIAS[:2]), stride=(1, 2))
-
-
-def locally() -> Any:
-    columns = F.unfold(t(IMAGE), (2, 3), padding=(0, 1), stride=(1, 2)).reshape(2, 24, 6, 3)
-    weight = t(LOCAL).reshape(6, 3, 5, 24)
-    return torch.einsum("bkyx,yxok->boyx", columns, weight) + t(LOCAL_BIAS)
 
 
 def mean_around(image: Any, kernel: Any) -> Any:
@@ -106,14 +99,6 @@ def divided(image: Any) -> Any:
 CONTRASTIVE = Module(
     "nn.SpatialContrastiveNormalization", normalizer=box("nn.Sequential", SUBTRACTIVE, DIVISIVE)
 )
-PYRAMID = [
-    box(
-        "nn.Sequential",
-        Module("nn.SpatialAdaptiveMaxPooling", W=size, H=size),
-        Module("nn.View", size=Sizes(-1), numInputDims=3),
-    )
-    for size in (2, 3)
-]
 CRELU = box(
     "nn.CReLU",
     box("nn.ConcatTable", Module("nn.Identity"), Module("nn.MulConstant", constant_scalar=-1)),
@@ -168,11 +153,6 @@ CASES: dict[str, tuple[Module, tuple[Any, ...], Callable[[], Any]]] = {
         (IMAGE,),
         by_pairs,
     ),
-    "conv local": (
-        Module("nn.SpatialConvolutionLocal", weight=LOCAL, bias=LOCAL_BIAS, **WINDOW),
-        (IMAGE,),
-        locally,
-    ),
     "sub sampling": (
         Module("nn.SpatialSubSampling", weight=BIAS[:4], bias=BIAS[2:], kW=2, kH=3, dW=2, dH=1),
         (IMAGE,),
@@ -203,14 +183,6 @@ CASES: dict[str, tuple[Module, tuple[Any, ...], Callable[[], Any]]] = {
         box("nn.WeightNorm", Module("nn.Linear", weight=V), weight=V, train=False),
         (ROWS,),
         lambda: F.linear(t(ROWS), t(V)),
-    ),
-    "batch norm: 5 dimensions": (
-        Module("nn.VolumetricBatchNormalization", **STATISTICS),
-        (IMAGE[:, :, None],),
-        lambda: F.batch_norm(
-            t(IMAGE[:, :, None]), t(STATISTICS["running_mean"]), t(STATISTICS["running_var"]),
-            eps=1e-3,
-        ),
     ),
     "batch norm: inverse deviation": (
         Module("nn.BatchNormalization", running_mean=BIAS, running_std=BIAS**2, eps=1, bias=BIAS),
@@ -270,11 +242,6 @@ CASES: dict[str, tuple[Module, tuple[Any, ...], Callable[[], Any]]] = {
         Module("cudnn.SpatialAveragePooling", kW=2, kH=2, dW=2, dH=2, ceil_mode=True),
         (EVEN,),
         lambda: t([[[[2.0, 1.75]]]]),  # (2 + 5) / 4
-    ),
-    "pyramid of one image": (
-        box("inn.SpatialPyramidPooling", *PYRAMID),
-        (SQUARE[0],),
-        lambda: torch.cat([F.adaptive_max_pool2d(t(SQUARE[0]), n).flatten() for n in (2, 3)]),
     ),
     "crelu": (CRELU, (IMAGE,), lambda: torch.cat([t(IMAGE).relu(), (-t(IMAGE)).relu()], 1)),
     "crelu of one image": (

@@ -70,7 +70,6 @@ def holding_itself() -> Module:
         (Module("nn.SpatialMaxPooling", kW=2, kH=2), "takes 3 or 4 dimensions, its input has 2"),
         (Module("nn.Dropout", p=0.5, stochastic_inference=True), "draws random numbers"),
         (Module("nn.SpatialDropout", p=0.5, stochastic_inference=True), "draws random numbers"),
-        (Module("nn.GatedLinearUnit"), r"halves dimension 2 of \(2, 3\)"),
         (Module("nn.Threshold", threshold=0, val=1, inplace=True), "a value above the threshold"),
         (Module("nn.PReLU", nOutputPlane=2, weight=np.ones(2)), "2 planes, an input of"),
         (Module("nn.Add", bias=np.ones(2)), r"adds 2 numbers to an input of \(2, 3\)"),
@@ -109,14 +108,6 @@ PAIR = (X, 2 * X)
         (
             box(
                 "Sequential",
-                box("ParallelTable", Module("nn.Sum", dimension=1), Module("nn.Identity")),
-                Module("nn.DotProduct"),
-            ),
-            r"takes two of one shape, not \(3,\) and \(2, 3\)",
-        ),
-        (
-            box(
-                "Sequential",
                 box("ParallelTable", Module("nn.Unsqueeze", pos=1), Module("nn.Identity")),
                 Module("nn.MM"),
             ),
@@ -136,7 +127,6 @@ def test_what_a_table_cannot_give_is_refused(tmp_path: Path, module: Module, mes
     ("name", "message"),
     [
         ("CSubTable", "takes two entries, its table has one"),
-        ("DotProduct", "takes two entries, its table has one"),
         ("CAddTensorTable", "takes a tensor and a table"),
         ("ZipTableOneToMany", "takes an entry and a table"),
         ("MixtureTable", "takes a gate and experts"),

@@ -1,0 +1,39 @@
+"""What a conversion prints for people is whole lines, whatever its files are called."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converters.cli import t7_to_pt, verify
+from tests.t7_writer import Module, write
+
+EXACT = ["--input", "none", "--input-shape", "2,3"]
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "count"),
+    [
+        (t7_to_pt, ["--no-onnx", *EXACT], 9),
+        (t7_to_pt, ["--only", "safetensors", "--verify", "none"], 4),
+        (verify, EXACT, 4),
+    ],
+    ids=["network", "tensors", "comparison"],
+)
+def test_a_name_cannot_steer_the_terminal(
+    command: Callable[[Sequence[str]], int],
+    flags: list[str],
+    count: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Control characters and line breaks in the name of a checkpoint are shown, never sent."""
+    linear = Module("nn.Linear", weight=np.ones((2, 3), "f4"), bias=np.zeros(2, "f4"))
+    assert command([str(write(tmp_path / "a\x1b[2J\nb.t7", linear)), *flags]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0].startswith("a\\x1b[2J\\nb.t7: ")
+    assert len(lines) == count
+    assert all(line.isprintable() for line in lines)
+    assert all(line.isprintable() for line in printed.err.splitlines())
