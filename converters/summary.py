@@ -44,16 +44,18 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
     found = summary(given.source, epoch=given.epoch, symbol=given.symbol)
-    if given.json:
-        print(json.dumps(found, allow_nan=False))
-    elif "symbol" in found:
-        print("\n".join(mxnet.lines(found)))
-    else:
-        # Imported for people alone: rich takes as long as reading a hundred megabytes.
-        from converters.tree import printed
-
-        print(printed(found, given.depth), end="")
+    print(json.dumps(found, allow_nan=False) if given.json else shown(found, given.depth))
     return 0
+
+
+def shown(found: dict[str, Any], depth: int) -> str:
+    """Return what people read of a description; `depth` is that of a `.t7`'s tree."""
+    if "symbol" in found:
+        return "\n".join(mxnet.lines(found))
+    # Imported for people alone: rich takes as long as reading a hundred megabytes.
+    from converters.tree import printed
+
+    return printed(found, depth).rstrip("\n")
 
 
 def _depth(text: str) -> int:
