@@ -34,18 +34,7 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
     _add_source(parser, CHECKPOINT)
     _add_mxnet(parser)
     _add_kinds(parser)
-    parser.add_argument(
-        "--optimizer",
-        action="store_true",
-        help="write the optimizer's state as well, from the optimState beside the model",
-    )
-    parser.add_argument(
-        "--verify",
-        choices=("standard", "full", "none"),
-        default="standard",
-        help="full: run the original's definitions beside the network, layer by layer; "
-        "none: with --only safetensors, write the file's tensors under its own names",
-    )
+    _add_checks(parser)
     given = parser.parse_args(argv)
     found = _found(given)
     if given.verify == "none":
@@ -206,6 +195,21 @@ def _add_source(parser: argparse.ArgumentParser, files: str) -> None:
         default=(),
         metavar="N,C,H,W[;...]",
         help="with --input none: the exact shape of each input, depth first where tables nest",
+    )
+
+
+def _add_checks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--optimizer",
+        action="store_true",
+        help="write the optimizer's state as well, from the optimState beside the model",
+    )
+    parser.add_argument(
+        "--verify",
+        choices=("standard", "full", "none"),
+        default="standard",
+        help="full: run the original's definitions beside the network, layer by layer; "
+        "none: with --only safetensors, write the file's tensors under its own names",
     )
 
 

@@ -1,13 +1,21 @@
 """Rules of pooling (src/operator/nn/pooling.cc, pooling-inl.h, pool.h)."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from converters.lowering import Value
 from converters.mx.network import Operator, Outputs, Run, operator
 
 KINDS = ("max", "avg", "sum", "lp")
 Pair = tuple[int, ...]
+
+
+class Window(NamedTuple):
+    """What is pooled together: sizes of height and width."""
+
+    kernel_size: Pair
+    stride: Pair
+    padding: Pair
 
 
 @operator("Pooling", "Pooling_v1")
@@ -25,68 +33,61 @@ def pooling(run: Run, op: Operator) -> Outputs:
         raise op.unsupported(f"layout {layout}: only NCHW is converted")
     settings.neutral("cudnn_off")
     kind = settings.one_of("pool_type", KINDS, "max")
-    whole = settings.flag("global_pool", default=False)
-    kernel = settings.sizes("kernel", None if whole else 2)
-    stride, padding = settings.sizes("stride"), settings.sizes("pad")
-    rule = settings.one_of("pooling_convention", ("valid", "full", "same"), "valid")
     counted = settings.flag("count_include_pad", default=True)
     power = settings.integer("p_value", 0)
-    if whole:
-        kernel, stride, padding, rule = given.shape[2:], (1, 1), (0, 0), "valid"
-    elif len(kernel) != 2 or min(kernel) < 1:
-        raise settings.error("kernel", str(kernel), "2 sizes of 1 or more")
-    stride, padding = _pair(op, "stride", stride, 1), _pair(op, "pad", padding, 0)
-    if rule == "same":
+    rule = settings.one_of("pooling_convention", ("valid", "full", "same"), "valid")
+    window, whole = _window(op, given)
+    if rule == "same" and not whole:
         raise op.unsupported("pooling_convention same, which MXNet has for rows only")
-    window: dict[str, Any] = {"kernel_size": kernel, "stride": stride, "padding": padding}
-    ragged = rule == "full" and _sticks_out(op, given, kernel, stride, padding)
-    if kind == "max":
-        return run.net.add(op.name, "MaxPool2d", given, **window, dilation=(1, 1), ceil_mode=ragged)
-    if kind == "avg":
-        return run.net.add(
-            op.name,
-            "AvgPool2d",
-            given,
-            **window,
-            ceil_mode=ragged,
-            count_include_pad=counted,
-        )
+    ragged = rule == "full" and not whole and _sticks_out(op, given, window)
+    if kind in ("max", "avg"):
+        words: dict[str, tuple[str, dict[str, Any]]] = {
+            "max": ("MaxPool2d", {"dilation": (1, 1)}),
+            "avg": ("AvgPool2d", {"count_include_pad": counted}),
+        }
+        word, more = words[kind]
+        attrs: dict[str, Any] = {**window._asdict(), **more, "ceil_mode": ragged}
+        return run.net.add(op.name, word, given, **attrs)
     if ragged:
         raise op.unsupported(f"pool_type {kind} with windows that stick out of the image")
-    return _summed(run, op, given, kernel, stride, padding, 1 if kind == "sum" else power)
+    return _summed(run, op, window, 1 if kind == "sum" else power)
 
 
-def _summed(
-    run: Run, op: Operator, given: Value, kernel: Pair, stride: Pair, padding: Pair, power: int
-) -> Value:
+def _window(op: Operator, given: Value) -> tuple[Window, bool]:
+    """Return the window, and whether it is the whole map."""
+    whole = op.settings.flag("global_pool", default=False)
+    kernel = op.settings.sizes("kernel", None if whole else 2)
+    stride, padding = op.settings.sizes("stride"), op.settings.sizes("pad")
+    if whole:
+        return Window(given.shape[2:], (1, 1), (0, 0)), True
+    if len(kernel) != 2 or min(kernel) < 1:
+        raise op.settings.error("kernel", str(kernel), "2 sizes of 1 or more")
+    stride, padding = _pair(op, "stride", stride, 1), _pair(op, "pad", padding, 0)
+    return Window(kernel, stride, padding), False
+
+
+def _summed(run: Run, op: Operator, window: Window, power: int) -> Value:
     """Return sums of windows, or for a power of 2 the roots of the sums of squares."""
     if power not in (1, 2):
         raise op.unsupported(f"p_value {power}: only 1 and 2 have an exact form")
+    given = op.value()
     if power == 2:
         given = run.net.add(f"{op.name}_square", "Mul", given, given)
-    mean = run.net.add(
-        f"{op.name}_mean",
-        "AvgPool2d",
-        given,
-        kernel_size=kernel,
-        stride=stride,
-        padding=padding,
-        ceil_mode=False,
-        count_include_pad=True,
-    )
+    sizes: dict[str, Any] = {**window._asdict(), "ceil_mode": False, "count_include_pad": True}
+    mean = run.net.add(f"{op.name}_mean", "AvgPool2d", given, **sizes)
     name = op.name if power == 1 else f"{op.name}_sum"
-    total = run.net.add(name, "Scale", mean, factor=math.prod(kernel))
+    total = run.net.add(name, "Scale", mean, factor=math.prod(window.kernel_size))
     return total if power == 1 else run.net.add(op.name, "Power", total, exponent=0.5)
 
 
-def _sticks_out(op: Operator, given: Value, kernel: Pair, stride: Pair, padding: Pair) -> bool:
+def _sticks_out(op: Operator, given: Value, sizes: Window) -> bool:
     """Tell whether a last window is cut off by the edge of the padded image.
 
     One that begins behind the image has nothing in it: MXNet gives the smallest float or 0, where
     torch.nn drops it. Refused.
     """
     ragged = False
-    for length, window, step, pad in zip(given.shape[2:], kernel, stride, padding, strict=True):
+    for length, window, step, pad in zip(given.shape[2:], *sizes, strict=True):
         rest = (length + 2 * pad - window) % step
         count = -(-(length + 2 * pad - window) // step)
         if rest and count * step - pad >= length:

@@ -21,19 +21,14 @@ def convolution(node: Node) -> Array:
     pad = node.numbers("pad", [0] * rank)
     if w.shape[0] != node.integer("num_filter") or list(w.shape[2:]) != node.numbers("kernel"):
         raise node.refused(f"a weight of {w.shape}")
-    out = _convolved(x, w, stride, dilate, pad, node.integer("num_group", 1))
+    x = np.pad(x, [(0, 0), (0, 0), *((one, one) for one in pad)])
+    out = _convolved(x, w, stride, dilate, node.integer("num_group", 1))
     return out if node.on("no_bias", default=False) else out + _by_channel(node.inputs[2], rank)
 
 
 def _convolved(
-    x: Array,
-    w: Array,
-    stride: Sequence[int],
-    dilate: Sequence[int],
-    pad: Sequence[int],
-    groups: int,
+    x: Array, w: Array, stride: Sequence[int], dilate: Sequence[int], groups: int
 ) -> Array:
-    x = np.pad(x, [(0, 0), (0, 0), *((one, one) for one in pad)])
     rank = len(stride)
     spans = [(size - 1) * step + 1 for size, step in zip(w.shape[2:], dilate, strict=True)]
     seen = sliding_window_view(x, spans, axis=tuple(range(2, 2 + rank)))
@@ -56,15 +51,12 @@ def deconvolution(node: Node) -> Array:
     x, w = node.inputs[:2]
     stride, dilate = (node.numbers(key, [1, 1]) for key in ("stride", "dilate"))
     pad, adjust = (node.numbers(key, [0, 0]) for key in ("pad", "adj"))
-    whole = [
-        step * (size - 1) + gap * (window - 1) + 1
-        for step, size, gap, window in zip(stride, x.shape[2:], dilate, w.shape[2:], strict=True)
-    ]
+    out = _spread(x, w, stride, dilate, node.integer("num_group", 1))
+    whole = out.shape[2:]
     target = node.numbers("target_shape", [0, 0])
     if any(target):
         pad = [-(-(full - wanted) // 2) for full, wanted in zip(whole, target, strict=True)]
         adjust = [(full - wanted) % 2 for full, wanted in zip(whole, target, strict=True)]
-    out = _spread(x, w, stride, dilate, whole, node.integer("num_group", 1))
     room = [(0, 0), (0, 0), *((0, one) for one in adjust)]
     out = np.pad(out, room)
     ends = [out.shape[2 + i] - pad[i] for i in range(2)]
@@ -72,14 +64,11 @@ def deconvolution(node: Node) -> Array:
     return out if node.on("no_bias", default=True) else out + _by_channel(node.inputs[2], 2)
 
 
-def _spread(
-    x: Array,
-    w: Array,
-    stride: Sequence[int],
-    dilate: Sequence[int],
-    whole: Sequence[int],
-    groups: int,
-) -> Array:
+def _spread(x: Array, w: Array, stride: Sequence[int], dilate: Sequence[int], groups: int) -> Array:
+    """Return every number times the kernel at its place, before anything is cut off."""
+    whole = [
+        stride[i] * (x.shape[2 + i] - 1) + dilate[i] * (w.shape[2 + i] - 1) + 1 for i in range(2)
+    ]
     out = np.zeros((len(x), groups * w.shape[1], *whole))
     parts = np.split(out, groups, 1)  # views
     for part, given, weight in zip(
@@ -116,11 +105,8 @@ def upsampling(node: Node) -> Array:
         return node.x.repeat(scale, 2).repeat(scale, 3)
     x, w = node.inputs
     pad = math.ceil((scale - 1) / 2)
-    whole = [
-        scale * (size - 1) + window for size, window in zip(x.shape[2:], w.shape[2:], strict=True)
-    ]
-    out = _spread(x, w, [scale] * 2, [1, 1], whole, x.shape[1])
-    return out[:, :, pad : whole[0] - pad, pad : whole[1] - pad]
+    out = _spread(x, w, [scale] * 2, [1, 1], x.shape[1])
+    return out[:, :, pad : out.shape[2] - pad, pad : out.shape[3] - pad]
 
 
 def _by_channel(bias: Array, rank: int) -> Array:

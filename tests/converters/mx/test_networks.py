@@ -95,7 +95,12 @@ def in_onnx(source: MXSource, shape: Shape) -> Session:
     return Session(export_onnx(build(network), network.graph).SerializeToString())
 
 
-@pytest.mark.parametrize("name", RESNETS)
+TWINS = ("cifar10-164", "imagenet-200")  # at their depths another one is fast already
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.slow if one in TWINS else ()) for one in RESNETS]
+)
 def test_resnet_equals_mxnet(name: str) -> None:
     """Every ResNet-v2, in every vintage of file, gives MXNet's logits and softmax."""
     theirs = expected("resnet", name)
