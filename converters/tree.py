@@ -14,10 +14,12 @@ from rich.text import Text
 from models.terminal import escaped, size_of
 
 WIDTH = 100  # where the output is no terminal
+GAP = 2  # between columns
 MAX_ROWS = 1_000
 MAX_PLAIN = 40  # lines of plain values of one table
 MAX_LISTED = 5  # of what is shared, damaged and the like
-MIN_WIDTH = {"path": 24, "what": 32, "type": 7}  # which the column "holds" gives way to
+MIN_WIDTH = {"path": 24, "what": 32, "holds": 12, "type": 8}  # and in this order they get more
+NUMBERS = ("parameters", "bytes", "left_out")
 FILE = "(the file)"  # the path of its first object
 MAX_INDENT = 20  # of a path, which says itself how deep it is
 MAX_TEXT = 60  # characters of a string
@@ -264,30 +266,49 @@ def _indent(depth: int) -> str:
 
 
 def _table(rows: list[Row]) -> list[str]:
-    """Return the lines of the table; long paths go on in the next line, numbers stay whole."""
-    console = Console(markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:
-        console = Console(markup=False, emoji=False, highlight=False, width=WIDTH)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    columns = []
-    for name, cells in zip(Row._fields, zip(*rows, strict=True), strict=True):
-        if not any(cells) and name not in ("path", "what"):
-            continue
-        texts = [_cell(cell) for cell in cells]
-        columns.append(texts)
-        is_number = name in ("parameters", "bytes", "left_out")
+    """Return the lines of the table; long texts go on in the next line, numbers stay whole."""
+    columns = {
+        name: [_cell(cell) for cell in cells]
+        for name, cells in zip(Row._fields, zip(*rows, strict=True), strict=True)
+        if any(cells) or name in ("path", "what")
+    }
+    table = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold")
+    widths = _widths(columns)
+    for name, width in widths.items():
         table.add_column(
             name.replace("_", " "),
-            justify="right" if is_number else "left",
-            no_wrap=is_number,
+            justify="right" if name in NUMBERS else "left",
             overflow="fold",
-            min_width=min(max(map(len, texts)), MIN_WIDTH.get(name, 0)),
+            width=width,
         )
-    for cells in zip(*columns, strict=True):
+    for cells in zip(*columns.values(), strict=True):
         table.add_row(*(Text(cell) for cell in cells))
+    total = sum(widths.values()) + GAP * len(widths)
+    console = Console(markup=False, emoji=False, highlight=False, width=total)
     with console.capture() as captured:
         console.print(table)
     return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def _widths(columns: dict[str, list[str]]) -> dict[str, int]:
+    """Return a width for each column: numbers have theirs, texts share what the terminal has left.
+
+    Where that is not enough for all to have their least, lines are longer than the terminal.
+    """
+    console = Console()
+    left = console.width if console.is_terminal else WIDTH
+    longest = {name: max(len(name), *map(len, texts)) for name, texts in columns.items()}
+    widths = {
+        name: wanted if name in NUMBERS else min(wanted, MIN_WIDTH[name])
+        for name, wanted in longest.items()
+    }
+    left -= sum(widths.values()) + GAP * len(widths)
+    for name in MIN_WIDTH:
+        if name in widths:
+            more = max(0, min(left, longest[name] - widths[name]))
+            widths[name] += more
+            left -= more
+    return widths
 
 
 def _cell(value: str | int) -> str:

@@ -163,3 +163,23 @@ def test_only_an_onnx_that_cannot_be_is_an_error(
     assert pt_to_onnx([str(path.with_suffix(".pt"))]) == 1
     assert "ONNX cannot express 1 (MaxPool2d)" in capsys.readouterr().err
     assert written(path) == ["net.pt"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_first(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for a conversion whose result has no place."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert t7_to_pt([str(path), *SHAPE]) == 1
+    error = capsys.readouterr().err
+    assert "nothing can be written there; -o DIR chooses another folder" in error
+    assert "translating" not in error
+
+
+def test_what_a_file_is_comes_before_what_is_in_its_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An ONNX file is no checkpoint, whatever lies beside it."""
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x0a\x12\x07pytorch")
+    assert t7_to_pt([str(tmp_path / "net.onnx")]) == 1
+    assert "found an ONNX file, which a conversion writes" in capsys.readouterr().err

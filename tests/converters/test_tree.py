@@ -149,3 +149,14 @@ def test_more_lines_than_anybody_reads(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(tree, "MAX_ROWS", 10)
     found = lines(tmp_path, sequential(*(linear(n + 1) for n in range(20))))
     assert found[-1] == "... and 11 more; --json lists them all"
+
+
+def test_numbers_are_whole_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column of numbers is as wide as its longest; texts fold instead, or the line is longer."""
+    monkeypatch.setattr(tree, "WIDTH", 60)
+    found = summary(golden("torch7/checkpoints/checkpoint_float/model_2.t7"))
+    lines = tree.printed(found, 3)
+    for entry in found["contents"]:
+        if entry["kind"] == "module" and entry["depth"] == 1:
+            assert f" {entry['bytes']:,}" in lines or not entry["bytes"]
+    assert "303,080" in lines or f"{found['parameter_bytes'] + found['statistic_bytes']:,}" in lines

@@ -71,8 +71,22 @@ def test_format_error_says_where(at: int | str, place: str) -> None:
 def test_unsupported_layers_are_listed_together(layers: list[tuple[str, str]], start: str) -> None:
     """One error names all layers, and says what to do about them."""
     error = UnsupportedLayer("net.t7", layers)
-    assert str(error) == f"net.t7: {start}A rule for a layer is one function, see CONTRIBUTING.md"
+    advice = "A rule for a layer is one function, see CONTRIBUTING.md; --only safetensors "
+    assert str(error) == f"net.t7: {start}{advice}--verify none writes the tensors alone"
     assert error.layers == tuple(layers)
+
+
+def test_layers_of_one_class_are_named_once() -> None:
+    """Many layers of one class make one entry, of which the first paths are shown."""
+    error = UnsupportedLayer("net.t7", [(str(n), "nn.LSTM") for n in range(10)])
+    assert "10 layers cannot be" in str(error)
+    assert "exactly: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more: nn.LSTM. A rule" in str(error)
+
+
+def test_a_setting_without_an_exact_form_is_no_missing_rule() -> None:
+    """Who meets a layer that has a rule is not told to write one."""
+    error = UnsupportedLayer("net.t7", [("3", "nn.SoftMax: takes 1 to 4 dimensions")])
+    assert str(error).endswith("exactly: 3: nn.SoftMax: takes 1 to 4 dimensions")
 
 
 @pytest.mark.parametrize(

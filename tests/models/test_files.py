@@ -101,7 +101,7 @@ def test_existing_files_are_named_together(tmp_path: Path) -> None:
     there = [tmp_path / "a.pt", tmp_path / "a.onnx"]
     for path in there:
         path.touch()
-    message = r"a\.pt, .*a\.onnx: already there; --force overwrites, -o DIR writes elsewhere$"
+    message = r"a\.pt, .*a\.onnx: already there; --force overwrites, -o writes elsewhere$"
     with pytest.raises(ArtifactError, match=message) as caught:
         refuse_existing([*there, tmp_path / "new.pt"], force=False)
     assert "new.pt" not in str(caught.value)

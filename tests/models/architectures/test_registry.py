@@ -130,10 +130,21 @@ def test_onnx_computes_the_same(name: str) -> None:
     assert report.max_abs is not None
 
 
+# Sums of two tensors; deeper networks repeat the same units, and take the exporter minutes each.
+DEEPEST = 40
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in EXPORTED])
-def test_onnx_computes_the_same_at_every_depth(name: str) -> None:
-    """The other depths as well."""
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, entry in ARCHITECTURES.items()
+        if name not in EXPORTED and entry.residuals <= DEEPEST
+    ],
+)
+def test_onnx_computes_the_same_at_other_depths(name: str) -> None:
+    """The other architectures as well, up to the depth of Inception-ResNet-v2."""
     test_onnx_computes_the_same(name)
 
 
