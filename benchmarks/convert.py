@@ -1,6 +1,7 @@
 """What reading and converting cost, next to a plain `read()` of the same file and to others.
 
     python benchmarks/convert.py irv2.t7 [-n 5] [--json]
+    python benchmarks/convert.py resnet-152-0000.params    # with its symbol beside it
 
 Every figure is the median of n runs in processes of their own, reading and converting each taken
 in turn, so that a slow minute of the machine hits all that is compared. Readers, and writing the
@@ -10,8 +11,9 @@ writes. Anonymous memory is what a process holds besides files that it maps: Rss
 /proc/self/status, before and after. Text is measured on a storage of random weights, made for it as
 Torch7 writes it.
 
-The others are torchfile 0.1.0 and OpenCV, of the extras `bench` and `dev`; one that is not
-installed, or does not take the file, is named as such. Needs Linux and GNU time.
+The others are MXNet itself, for .params files, and torchfile 0.1.0 and OpenCV, of the extras
+`bench` and `dev`; one that is not installed, or does not take the file, is named as such. Needs
+Linux and GNU time.
 """
 
 import argparse
@@ -53,6 +55,22 @@ seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "anonymous": anonymous() - before, "views": len(arrays)}))
 """
 
+WALK_PARAMS = """
+import json, sys, time
+from pathlib import Path
+from converters.mx import params
+
+def anonymous():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+path, before = Path(sys.argv[1]), anonymous()
+start = time.perf_counter()
+arrays = params.read(path).arrays
+seconds = time.perf_counter() - start
+print(json.dumps({"seconds": seconds, "anonymous": anonymous() - before, "views": len(arrays)}))
+"""
+
 COPY = """
 import json, os, shutil, sys, time
 start = time.perf_counter()
@@ -85,6 +103,7 @@ except Exception as error:
     sys.exit(print(json.dumps({"note": f"refuses it: {type(error).__name__}"})))
 print(json.dumps({"seconds": time.perf_counter() - start}))
 """
+MXNET = ["mxnet", "mxnet.nd.load(path)"]
 TORCHFILE = ["torchfile", "torchfile.load(path)"]
 OPENCV = ["cv2", "cv2.dnn.readNetFromTorch(path)"]
 OPENCV_TEXT = ["cv2", "cv2.dnn.readTorchBlob(path, False)"]
@@ -98,12 +117,14 @@ Rows = dict[str, dict[str, Any]]
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="Time reading and converting a .t7 file.")
-    parser.add_argument("source", type=Path, help="an unpacked .t7 file")
+    parser = argparse.ArgumentParser(description="Time reading and converting a checkpoint.")
+    parser.add_argument("source", type=Path, help="an unpacked .t7 or .params file")
     parser.add_argument("-n", type=int, default=5, help="runs of each (default 5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
     source = given.source.resolve()
+    if source.suffix == ".params":
+        return _of_mxnet(source, given)
     with tempfile.TemporaryDirectory() as folder:
         rows = _measure(source, Path(folder), given.n)
         text = _write_text(Path(folder) / "text.t7")
@@ -118,6 +139,27 @@ def main() -> int:
         print(f"the tensors alone take {times:.2f} times as long as a copy of the file")
         print()
         print(_table(f"text of {TEXT_NUMBERS:,} floats", sizes[1], text_rows, given.n))
+    return 0
+
+
+def _of_mxnet(source: Path, given: argparse.Namespace) -> int:
+    """Measure a .params file."""
+    relume = [sys.executable, "-m", "relume"]
+    reading = {
+        "read() of the file": _inside(READ, source),
+        "read to views": _inside(WALK_PARAMS, source),
+        "MXNet nd.load": _inside(OTHER, source, *MXNET),
+        "relume inspect": [*relume, "inspect", str(source), "--json"],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        convert = [*relume, "convert", str(source), "-o", folder, "--force", "--json"]
+        jobs = {"convert, .pt only": [*convert, "--no-onnx"], "convert, .pt and .onnx": convert}
+        rows = {**_in_turn(reading, given.n), **_in_turn(jobs, given.n)}
+    size = source.stat().st_size
+    if given.json:
+        print(json.dumps({"source": source.name, "bytes": size, "rows": rows}))
+    else:
+        print(_table(source.name, size, rows, given.n))
     return 0
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from converters import printing
 from converters.bare import write_tensors
 from converters.packing import base_name, unpacked
-from converters.t7 import T7Source
-from converters.t7.checkpoints import locate
+from converters.sources import TORCH7, Found, find
 from models.errors import SpecError
 from models.files import refuse_existing
 from models.graph import MAX_ELEMENTS, Shape
@@ -18,32 +17,28 @@ from models.presets import PRESETS
 from models.terminal import reports_errors, step
 
 KINDS = ("pt", "onnx", "safetensors")
-TORCH7 = ".t7 file, also packed as .xz or .gz; or a training script's folder or latest.t7"
+CHECKPOINT = (
+    ".t7 or .params file, also packed as .xz or .gz; or a folder of one checkpoint, or a Torch7 "
+    "training script's folder or latest.t7"
+)
 
 
 @reports_errors
 def t7_to_pt(argv: Sequence[str] | None = None) -> int:
-    """Convert a Torch7 checkpoint."""
-    parser = _parser("Convert a Torch7 .t7 checkpoint to PyTorch (.pt) and ONNX, and verify both.")
+    """Convert a checkpoint of Torch7 or MXNet."""
+    parser = _parser(
+        "Convert a Torch7 .t7 or an MXNet .params checkpoint to PyTorch (.pt) and ONNX, and verify "
+        "both."
+    )
     _add_results(parser)
-    _add_source(parser, TORCH7)
+    _add_source(parser, CHECKPOINT)
+    _add_mxnet(parser)
     _add_kinds(parser)
-    parser.add_argument(
-        "--optimizer",
-        action="store_true",
-        help="write the optimizer's state as well, from the optimState beside the model",
-    )
-    parser.add_argument(
-        "--verify",
-        choices=("standard", "full", "none"),
-        default="standard",
-        help="full: run the original's definitions beside the network, layer by layer; "
-        "none: with --only safetensors, write the file's tensors under its own names",
-    )
+    _add_checks(parser)
     given = parser.parse_args(argv)
-    found = locate(given.source)
+    found = _found(given)
     if given.verify == "none":
-        return _write_bare(given, found.model)
+        return _write_bare(given, found)
     if given.optimizer and found.optimizer is None:
         raise SpecError(f"--optimizer: {found.model} has no optimState beside it")
     from converters import pipeline  # torch takes a second to load
@@ -60,11 +55,11 @@ def t7_to_pt(argv: Sequence[str] | None = None) -> int:
         compare=given.verify == "full",
         force=given.force,
     )
-    printing.print_outcome(pipeline.convert(found.model, T7Source, options), as_json=given.json)
+    printing.print_outcome(pipeline.convert(found.model, found.opener, options), as_json=given.json)
     return 0
 
 
-def _write_bare(given: argparse.Namespace, source: Path) -> int:
+def _write_bare(given: argparse.Namespace, found: Found) -> int:
     """Write a file's tensors without making a network of them."""
     others = ("input", "input_shape", "labels", "optimizer", "no_onnx", "safetensors")
     if given.only != "safetensors" or any(getattr(given, name) for name in others):
@@ -72,7 +67,9 @@ def _write_bare(given: argparse.Namespace, source: Path) -> int:
             "--verify none: no artifact is written unverified; with --only safetensors, and no "
             "other flag about the network, it writes the file's tensors alone"
         )
-    source = source.resolve()
+    if found.format != TORCH7:
+        raise SpecError(f"--verify none writes the tensors of a .t7, which {found.model} is not")
+    source = found.model.resolve()
     folder = (given.out or source.parent).resolve()
     target = folder / f"{given.name or base_name(source)}.safetensors"
     refuse_existing([target], force=given.force)
@@ -140,12 +137,13 @@ def verify(argv: Sequence[str] | None = None) -> int:
         "Run a checkpoint by a restatement of its framework's definitions, in float64, and its "
         "converted network beside it; say where they differ first, if they do."
     )
-    _add_source(parser, TORCH7)
+    _add_source(parser, CHECKPOINT)
+    _add_mxnet(parser)
     given = parser.parse_args(argv)
-    found = locate(given.source)
+    found = _found(given)
     from converters import pipeline  # torch takes a second to load
 
-    compared = pipeline.verify_source(found.model, T7Source, given.input, given.input_shape)
+    compared = pipeline.verify_source(found.model, found.opener, given.input, given.input_shape)
     printing.print_compared(compared, as_json=given.json)
     return 0
 
@@ -197,6 +195,51 @@ def _add_source(parser: argparse.ArgumentParser, files: str) -> None:
         default=(),
         metavar="N,C,H,W[;...]",
         help="with --input none: the exact shape of each input, depth first where tables nest",
+    )
+
+
+def _add_checks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--optimizer",
+        action="store_true",
+        help="write the optimizer's state as well, from the optimState beside the model",
+    )
+    parser.add_argument(
+        "--verify",
+        choices=("standard", "full", "none"),
+        default="standard",
+        help="full: run the original's definitions beside the network, layer by layer; "
+        "none: with --only safetensors, write the file's tensors under its own names",
+    )
+
+
+def _add_mxnet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "epoch",
+        type=int,
+        nargs="?",
+        metavar="EPOCH",
+        help="with SOURCE a prefix, as MXNet names checkpoints: `resnet-50 0`",
+    )
+    parser.add_argument(
+        "--symbol",
+        type=Path,
+        metavar="FILE",
+        help="the graph of a .params file (default: the -symbol.json beside it)",
+    )
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="lend this network's graph to a .params file without one; docs/models.md lists them",
+    )
+
+
+def _found(given: argparse.Namespace) -> Found:
+    return find(
+        given.source,
+        epoch=given.epoch,
+        symbol=given.symbol,
+        architecture=given.architecture,
     )
 
 

@@ -196,6 +196,24 @@ class Lowering:
         return Network(graph, self._tensors)
 
 
+def borrowed(net: Lowering, graph: Graph, tensors: Mapping[str, Array]) -> Lowered:
+    """Return a known graph with the tensors of a file that has no wiring of its own.
+
+    Raises:
+        WeightMismatch: A tensor has another shape than its layer.
+    """
+    values = {given.name: net.input(given.name, given.shape) for given in graph.inputs}
+    by_layer: dict[str, dict[str, Array]] = {}
+    for key, array in tensors.items():
+        layer, _, tensor = key.rpartition(".")
+        by_layer.setdefault(layer, {})[tensor] = array
+    for name, op, inputs, attrs in graph.nodes:
+        sources = (values[one] for one in inputs)
+        values[name] = net.add(name, op, *sources, tensors=by_layer.get(name), **attrs)
+    ends = [values[name] for name in graph.outputs]
+    return Lowered(net.network(ends), tuple(end.shape for end in ends))
+
+
 def _place(array: Array) -> tuple[Any, ...]:
     """Return what two views share only if they are the same view of the same memory."""
     return array.ctypes.data, array.shape, array.strides, array.dtype.str, array.size or id(array)

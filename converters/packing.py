@@ -3,23 +3,24 @@
 import gzip
 import hashlib
 import lzma
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from models.errors import FormatError
 
 MAX_UNPACKED = 1 << 33  # 8 GiB: no checkpoint of the time comes near, a packed bomb does
 CHUNK = 1 << 20
 
-_MAGIC: dict[bytes, Callable[[Path], lzma.LZMAFile | gzip.GzipFile]] = {
+_MAGIC: dict[bytes, Callable[..., Any]] = {
     b"\xfd7zXZ\x00": lzma.LZMAFile,
     b"\x1f\x8b": gzip.GzipFile,
 }
-_ENDINGS = (".xz", ".gz", ".t7", ".pth.tar", ".pth", ".pt", ".safetensors", ".onnx")
+_ENDINGS = re.compile(r"(-\d{4}\.params|\.(xz|gz|t7|params|pth\.tar|pth|pt|safetensors|onnx))$")
 
 
 @contextmanager
@@ -29,9 +30,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     Raises:
         FormatError: The packed data is damaged, cut short, or unpacks without end.
     """
-    with path.open("rb") as file:
-        head = file.read(6)
-    opener = next((opener for magic, opener in _MAGIC.items() if head.startswith(magic)), None)
+    opener = _opener(path)
     if opener is None:
         yield path
         return
@@ -42,23 +41,45 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield Path(target.name)
 
 
-def _unpack(path: Path, packed: lzma.LZMAFile | gzip.GzipFile, target: IO[bytes]) -> None:
-    written = 0
+def first_bytes(path: Path, count: int) -> bytes:
+    """Return the first bytes of a file, unpacked if it is .xz or .gz.
+
+    Raises:
+        FormatError: The packed data is damaged there.
+    """
+    with (_opener(path) or Path.open)(path, "rb") as file:
+        return b"".join(_chunks(path, file, count, most=count))
+
+
+def _opener(path: Path) -> Callable[..., Any] | None:
+    with path.open("rb") as file:
+        head = file.read(6)
+    return next((opener for magic, opener in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def _unpack(path: Path, packed: IO[bytes], target: IO[bytes]) -> None:
+    for chunk in _chunks(path, packed, CHUNK, most=MAX_UNPACKED + 1):
+        target.write(chunk)
+    if target.tell() > MAX_UNPACKED:
+        raise FormatError(
+            path,
+            0,
+            found=f"more than {MAX_UNPACKED:,} bytes once unpacked",
+            expected="a checkpoint",
+        )
+
+
+def _chunks(path: Path, packed: IO[bytes], size: int, *, most: int) -> Iterator[bytes]:
+    """Yield what a packed file holds, and no more than `most` bytes of it."""
+    done = 0
     try:
-        while chunk := packed.read(CHUNK):
-            written += len(chunk)
-            if written > MAX_UNPACKED:
-                raise FormatError(
-                    path,
-                    0,
-                    found=f"more than {MAX_UNPACKED:,} bytes once unpacked",
-                    expected="a checkpoint",
-                )
-            target.write(chunk)
+        while done < most and (chunk := packed.read(min(size, most - done))):
+            done += len(chunk)
+            yield chunk
     except (lzma.LZMAError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise FormatError(
             path,
-            f"unpacked byte {written:,}",
+            f"unpacked byte {done:,}",
             found=f"damaged data ({error})",
             expected="whole packed data",
         ) from error
@@ -73,8 +94,6 @@ def sha256(path: Path) -> str:
 def base_name(path: Path) -> str:
     """Return what an artifact of this file is called: its name without the endings of the trade."""
     name = path.name
-    while ending := next(
-        (one for one in (*_ENDINGS, "-0000.params") if name.endswith(one) and name != one), None
-    ):
-        name = name.removesuffix(ending)
+    while (shorter := _ENDINGS.sub("", name)) not in ("", name):
+        name = shorter
     return name

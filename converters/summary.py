@@ -7,8 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from converters.cli import TORCH7
+from converters.cli import CHECKPOINT
+from converters.mx import MXSource, checkpoints
+from converters.mx import inspection as mxnet
 from converters.packing import unpacked
+from converters.sources import find_mxnet
 from converters.t7.checkpoints import LATEST, Located, locate
 from converters.t7.inspection import described
 from models.errors import FormatError
@@ -19,32 +22,40 @@ from models.terminal import reports_errors
 def inspect(argv: Sequence[str] | None = None) -> int:
     """Print what a checkpoint holds."""
     parser = argparse.ArgumentParser(
-        description="Say what is in a .t7 file, whatever it is, without converting it."
+        description="Say what is in a .t7 or .params file, without converting it."
     )
     parser.add_argument(
         "source",
         type=Path,
         metavar="SOURCE",
-        help=TORCH7,
+        help=CHECKPOINT,
     )
+    parser.add_argument(
+        "epoch", type=int, nargs="?", metavar="EPOCH", help="with SOURCE a prefix, as in MXNet"
+    )
+    parser.add_argument("--symbol", type=Path, metavar="FILE", help="the graph of a .params file")
     parser.add_argument(
         "--depth",
         type=_depth,
         default=2,
         metavar="N",
-        help="levels of the tree to print (default 2); --json has them all",
+        help="levels of a .t7's tree to print (default 2); --json has them all",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(argv)
-    found = summary(given.source)
-    if given.json:
-        print(json.dumps(found, allow_nan=False))
-    else:
-        # Imported for people alone: rich takes as long as reading a hundred megabytes.
-        from converters.tree import printed
-
-        print(printed(found, given.depth), end="")
+    found = summary(given.source, epoch=given.epoch, symbol=given.symbol)
+    print(json.dumps(found, allow_nan=False) if given.json else shown(found, given.depth))
     return 0
+
+
+def shown(found: dict[str, Any], depth: int) -> str:
+    """Return what people read of a description; `depth` is that of a `.t7`'s tree."""
+    if "symbol" in found:
+        return "\n".join(mxnet.lines(found))
+    # Imported for people alone: rich takes as long as reading a hundred megabytes.
+    from converters.tree import printed
+
+    return printed(found, depth).rstrip("\n")
 
 
 def _depth(text: str) -> int:
@@ -53,15 +64,17 @@ def _depth(text: str) -> int:
     return int(text)
 
 
-def summary(path: Path) -> dict[str, Any]:
-    """Return what a `.t7` holds, as JSON can say it; numbers of its tensors stay on the disk.
+def summary(path: Path, *, epoch: int | None = None, symbol: Path | None = None) -> dict[str, Any]:
+    """Return what a checkpoint holds, as JSON can say it; numbers of its tensors stay on the disk.
 
     A folder, or a `latest.t7`, stands for the model that it points to, if that is beside it.
 
     Raises:
         SpecError: The folder has neither `latest.t7` nor one model alone.
-        FormatError: The file, or the model that it points to, is no `.t7`, or is damaged.
+        FormatError: The file, or the model that it points to, is no checkpoint, or is damaged.
     """
+    if (checkpoint := find_mxnet(path, epoch=epoch, symbol=symbol)) is not None:
+        return _mxnet(checkpoint)
     located = _located(path)
     with unpacked(located.model) as plain:
         found = described(plain, located.model)
@@ -70,6 +83,18 @@ def summary(path: Path) -> dict[str, Any]:
         "epoch": located.epoch,
         "optimizer": str(located.optimizer.resolve()) if located.optimizer else None,
         **found,
+    }
+
+
+def _mxnet(found: checkpoints.Located) -> dict[str, Any]:
+    with unpacked(found.params) as plain:
+        size = plain.stat().st_size
+        source = MXSource(plain, found.params, symbol_path=found.symbol)
+    return {
+        "source": str(found.params.resolve()),
+        "epoch": found.epoch,
+        "symbol": str(found.symbol.resolve()) if found.symbol else None,
+        **mxnet.described(source, size),
     }
 
 

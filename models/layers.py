@@ -99,6 +99,28 @@ class Shift(nn.Module):
         return x + self.offset
 
 
+class AtLeast(nn.Module):
+    """A tensor, or a constant where that is larger."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(min=self.value)
+
+
+class AtMost(nn.Module):
+    """A tensor, or a constant where that is smaller."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(max=self.value)
+
+
 class LearnedScale(nn.Module):
     """A tensor times a learned one of `shape`, which broadcasts."""
 

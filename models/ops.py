@@ -21,6 +21,10 @@ def _pair(value: Any) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def _single(value: Any) -> tuple[int, ...]:
+    return tuple(map(int, value)) if isinstance(value, (tuple, list)) else (int(value),)
+
+
 def _ints(value: Any) -> tuple[int, ...]:
     return tuple(int(item) for item in value)
 
@@ -41,6 +45,9 @@ _CONVOLUTION: dict[str, Callable[[Any], Any]] = {
     "dilation": _pair,
     "groups": int,
     "bias": bool,
+}
+_ROW_CONVOLUTION = {
+    name: _single if spell is _pair else spell for name, spell in _CONVOLUTION.items()
 }
 _NORM: dict[str, Callable[[Any], Any]] = {
     "num_features": int,
@@ -70,10 +77,13 @@ OPS: dict[str, Op] = {
     "AdaptiveAvgPool2d": Op(nn.AdaptiveAvgPool2d, {"output_size": _pair}),
     "AdaptiveMaxPool2d": Op(layers.AdaptiveMaxPool2d, {"output_size": _pair}),
     "Add": Op(layers.Add, {}),
+    "AtLeast": Op(layers.AtLeast, {"value": float}),
+    "AtMost": Op(layers.AtMost, {"value": float}),
     "AvgPool2d": Op(nn.AvgPool2d, _AVG_POOL),
     "BatchNorm1d": Op(nn.BatchNorm1d, _NORM),
     "BatchNorm2d": Op(nn.BatchNorm2d, _NORM),
     "Concat": Op(layers.Concat, {"dim": int}),
+    "Conv1d": Op(nn.Conv1d, _ROW_CONVOLUTION),
     "Conv2d": Op(nn.Conv2d, _CONVOLUTION),
     "ConvTranspose2d": Op(nn.ConvTranspose2d, {**_CONVOLUTION, "output_padding": _pair}),
     "Div": Op(layers.Div, {}),
@@ -82,9 +92,16 @@ OPS: dict[str, Op] = {
     "ELU": Op(nn.ELU, {"alpha": float}),
     "Exp": Op(layers.Exp, {}),
     "Flatten": Op(nn.Flatten, {"start_dim": int, "end_dim": int}),
+    "GELU": Op(nn.GELU, {}),
+    "GroupNorm": Op(
+        nn.GroupNorm, {"num_groups": int, "num_channels": int, "eps": float, "affine": bool}
+    ),
     "Hardshrink": Op(nn.Hardshrink, {"lambd": float}),
     "Hardtanh": Op(nn.Hardtanh, {"min_val": float, "max_val": float}),
     "Identity": Op(nn.Identity, {}),
+    "LayerNorm": Op(
+        nn.LayerNorm, {"normalized_shape": _ints, "eps": float, "elementwise_affine": bool}
+    ),
     "LeakyReLU": Op(nn.LeakyReLU, {"negative_slope": float}),
     "LearnedScale": Op(layers.LearnedScale, {"shape": _ints}),
     "LearnedShift": Op(layers.LearnedShift, {"shape": _ints}),
@@ -120,6 +137,7 @@ OPS: dict[str, Op] = {
     "RReLU": Op(layers.RReLU, {"lower": float, "upper": float}),
     "Scale": Op(layers.Scale, {"factor": float}),
     "Select": Op(layers.Select, {"dim": int, "index": int}),
+    "SELU": Op(nn.SELU, {}),
     "Shift": Op(layers.Shift, {"offset": float}),
     "Sigmoid": Op(nn.Sigmoid, {}),
     "Softmax": Op(nn.Softmax, {"dim": int}),
@@ -138,6 +156,7 @@ OP_NAMES = {op.module: name for name, op in OPS.items()}
 
 # Settings of torch.nn's modules that no attribute says, and the one value that graphs mean.
 _UNSAID = {
+    "approximate": "none",
     "padding_mode": "zeros",
     "divisor_override": None,
     "return_indices": False,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from converters import cli
-from docs import layers
+from docs import layers, mxnet
 from models import errors
 from models.presets import PRESETS
 from relume.__main__ import COMMANDS
@@ -58,6 +58,11 @@ def test_files_named_in_the_docs_exist(path: str) -> None:
 def test_the_table_of_layers_is_current() -> None:
     """docs/layers.md is what `python -m docs.layers` writes."""
     assert layers.TARGET.read_text(encoding="utf-8") == layers.page()
+
+
+def test_the_table_of_operators_is_current() -> None:
+    """docs/mxnet.md is what `python -m docs.mxnet` writes."""
+    assert mxnet.TARGET.read_text(encoding="utf-8") == mxnet.page()
 
 
 def test_the_error_tree_is_whole() -> None:

@@ -36,7 +36,8 @@ PLAIN = {
     "models/torch7_scale.py",
 }
 TORCH_FREE = {
-    f"converters/{name}.py" for name in ("bare", "lowering", "packing", "summary", "tree")
+    f"converters/{name}.py"
+    for name in ("bare", "lowering", "packing", "sources", "summary", "tree")
 }
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
@@ -82,19 +83,23 @@ def test_the_plain_half_imports_no_torch(path: Path) -> None:
         ours = {file for module in imported(path) if (file := module_file(module))}
         outside = {file for file in ours if file.startswith("models/")} - PLAIN
         assert outside <= {"models/__init__.py"}
-    if name in PLAIN | TORCH_FREE or room == "service" or name.startswith("converters/t7/"):
+    if (
+        name in PLAIN | TORCH_FREE
+        or room == "service"
+        or name.startswith(("converters/t7/", "converters/mx/"))
+    ):
         assert "torch" not in {module.partition(".")[0] for module in imported(path)}
 
 
 def test_readers_need_nothing_but_numpy() -> None:
     """A reader imports the standard library, numpy and our errors."""
     allowed = set(sys.stdlib_module_names) | {"numpy"}
-    names = ("reader", "records", "binary", "text", "decimals", "objects")
-    for name in names:
-        for module in imported(ROOT / "converters" / "t7" / f"{name}.py"):
+    torch7 = ("reader", "records", "binary", "text", "decimals", "objects")
+    names = (*(f"converters.t7.{one}" for one in torch7), "converters.mx.params")
+    for name in (*names, "converters.mx.symbol"):
+        for module in imported(ROOT / f"{name.replace('.', '/')}.py"):
             top = module.partition(".")[0]
-            ours = module.startswith(("models.errors", *(f"converters.t7.{one}" for one in names)))
-            assert top in allowed or ours, module
+            assert top in allowed or module.startswith(("models.errors", *names)), module
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from converters.formats import SGD, Executed
-from converters.lowering import Infer, Lowered, Lowering
+from converters.lowering import Infer, Lowered, Lowering, borrowed
 from converters.pth.matching import OURS, match
 from converters.pth.reader import read
 from models.errors import SpecError
@@ -80,18 +80,8 @@ class PthSource:
         """
         if len(shapes) != 1:
             raise SpecError(f"{self.name}: {len(shapes)} inputs, expected one batch of images")
-        graph = self._graph(shapes)
         net = Lowering(self.name, infer)
-        values = {given.name: net.input(given.name, given.shape) for given in graph.inputs}
-        tensors: dict[str, dict[str, Array]] = {}
-        for key, array in self._match.tensors.items():
-            layer, _, tensor = key.rpartition(".")
-            tensors.setdefault(layer, {})[tensor] = array
-        for name, op, inputs, attrs in graph.nodes:
-            sources = (values[one] for one in inputs)
-            values[name] = net.add(name, op, *sources, tensors=tensors.get(name), **attrs)
-        ends = [values[name] for name in graph.outputs]
-        return Lowered(net.network(ends), tuple(end.shape for end in ends))
+        return borrowed(net, self._graph(shapes), self._match.tensors)
 
     def follow(self, inputs: Sequence[Array], report: Callable[[Executed], object]) -> None:
         """Refuse: weights have no layers of their own that could be run."""

@@ -3,7 +3,8 @@
 # In the order of docs/models.md: importing a family registers it.
 from models.architectures import inception_resnet_v2_torch  # isort: skip
 from models.architectures import inception_resnet, inception_v3, inception_v4  # isort: skip
-from models.architectures import fb_resnet, resnet_v2, enet, efficientnet_lite  # isort: skip
+from models.architectures import fb_resnet, resnet_v2, gluon_resnet  # isort: skip
+from models.architectures import enet, efficientnet_lite  # isort: skip
 from models.architectures.registry import (
     ALIASES,
     ARCHITECTURES,
@@ -24,6 +25,7 @@ __all__ = [
     "enet",
     "fb_resnet",
     "find",
+    "gluon_resnet",
     "inception_resnet",
     "inception_resnet_v2_torch",
     "inception_v3",

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.summary import inspect, summary
-from converters.tree import printed
+from converters.summary import inspect, shown, summary
 from models.errors import FormatError
 from tests.oracles import ROOT, golden
 from tests.t7_writer import Module, Shared, View, write
@@ -93,7 +92,7 @@ def test_every_file_is_described_or_refused(folder: str) -> None:
         except FormatError:
             continue
         text = json.dumps(found, allow_nan=False)
-        assert len(printed(json.loads(text), 100)) < MAX_PRINTED, path
+        assert len(shown(json.loads(text), 100)) < MAX_PRINTED, path
         assert len(text) < 1_000 + 100 * found["bytes"], path
         described += 1
     assert described

@@ -38,3 +38,12 @@ def seeds() -> Iterator[bytes]:
         for path in sorted(golden(f"torch7/{folder}").glob("*.t7")):
             if path.stat().st_size <= MAX_SEED:
                 yield path.read_bytes()
+
+
+def mxnet_seeds() -> Iterator[bytes]:
+    """Yield the small `.params` files and symbols that MXNet wrote, damaged ones too."""
+    for folder in ("ndarray", "malformed"):
+        for pattern in ("*.params", "*-symbol.json"):
+            for path in sorted(golden(f"mxnet/{folder}").glob(pattern)):
+                if path.stat().st_size <= 2 * MAX_SEED:
+                    yield path.read_bytes()

@@ -173,6 +173,10 @@ RESTATED = {
     "Abs": lambda case, x: np.where(x < 0, -x, x),
     "AdaptiveMaxPool2d": lambda case, x: adaptive_max(case.attrs["output_size"], x),
     "Add": lambda case, x, y: x + y,
+    "AtLeast": lambda case, x: np.where(
+        x > case.attrs["value"], x, np.float32(case.attrs["value"])
+    ),
+    "AtMost": lambda case, x: np.where(x < case.attrs["value"], x, np.float32(case.attrs["value"])),
     "Div": lambda case, x, y: x / y,
     "Exp": lambda case, x: np.float32(np.exp(np.float64(x))),
     "LearnedScale": lambda case, x: x,  # with torch's initial weights: ones

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from converters.pipeline import Options, convert
+from converters.sources import find
 from converters.t7 import T7Source
 from service.app import create_app
 from service.settings import Settings
@@ -23,6 +24,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the example checkpoint as an artifact."""
     folder = tmp_path_factory.mktemp("artifacts")
     convert(ROOT / "examples" / "efficientnet_lite0.t7", T7Source, Options(out=folder))
+    return folder / "efficientnet_lite0.onnx"
+
+
+@pytest.fixture(scope="module")
+def from_mxnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the same network's MXNet checkpoint as an artifact."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    found = find(golden("pretrained/efficientnet_lite0-0000.params"))
+    convert(found.model, found.opener, Options(out=folder, kinds=frozenset({"onnx"})))
     return folder / "efficientnet_lite0.onnx"
 
 
@@ -49,6 +59,23 @@ async def test_top_5_of_the_pictures_equals_torch7s(model: Path) -> None:
             assert [one["index"] for one in found] == picture["torch7_top5"], name
             given = [one["probability"] for one in found]
             assert given == pytest.approx(exact[picture["torch7_top5"]], abs=PROBABILITY_ATOL)
+
+
+async def test_top_5_of_the_pictures_equals_mxnets(from_mxnet: Path) -> None:
+    """All 20 pictures get MXNet's five classes in MXNet's order, with its probabilities."""
+    pictures = json.loads(golden("pretrained/images_20.json").read_text())
+    app = create_app(Settings(model=from_mxnet, device="cpu"))
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://relume")
+    async with app.router.lifespan_context(app), client:
+        for picture in pictures:
+            image = golden(f"pretrained/images/{picture['name']}").read_bytes()
+            answer = await client.post(
+                "/classify", params={"exif": "ignore"}, files={"img": (picture["name"], image)}
+            )
+            found = answer.json()["predictions"]
+            assert [one["index"] for one in found] == picture["mxnet_top5"], picture["name"]
+            given = [one["probability"] for one in found]
+            assert given == pytest.approx(picture["mxnet_prob"], abs=PROBABILITY_ATOL)
 
 
 async def test_the_tench_is_a_tench(model: Path) -> None:

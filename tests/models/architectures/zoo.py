@@ -25,6 +25,8 @@ KINDS = {
     "fb_preresnet_cifar_20",
     "resnet_v2_18",
     "resnet_v2_50",
+    "gluon_resnet_v2_18",
+    "gluon_resnet_v2_50",
     "enet_v7",
     "efficientnet_lite0",
     "efficientnet_lite1",

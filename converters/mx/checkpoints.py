@@ -1,0 +1,88 @@
+"""Checkpoints as MXNet names them: `PREFIX-symbol.json` and `PREFIX-0012.params`, after epoch 12.
+
+Source: apache/mxnet python/mxnet/model.py (`save_checkpoint`), gluon/block.py (`export`).
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from models.errors import SpecError
+
+SYMBOL = "-symbol.json"
+_NUMBERED = re.compile(r"(?P<prefix>.+)-(?P<epoch>\d{4})\.params(\.xz|\.gz)?")
+_PARAMS = re.compile(r"(?P<prefix>.+)\.params(\.xz|\.gz)?")
+
+
+class Located(NamedTuple):
+    """The file that holds the arrays, and what was saved beside it.
+
+    Attributes:
+        params: The file with the arrays.
+        symbol: The file with the graph; None where there is none, as with `save_parameters`.
+        epoch: After how many epochs it was saved, where its name says so.
+    """
+
+    params: Path
+    symbol: Path | None
+    epoch: int | None
+
+
+def of_file(params: Path, symbol: Path | None = None) -> Located:
+    """Return what belongs to a file of arrays; `symbol` is its graph where the user says so.
+
+    Raises:
+        SpecError: The user's symbol is not there.
+    """
+    numbered, plain = _NUMBERED.fullmatch(params.name), _PARAMS.fullmatch(params.name)
+    epoch = int(numbered["epoch"]) if numbered else None
+    if symbol is not None:
+        if not symbol.is_file():
+            raise SpecError(f"--symbol {symbol}: no such file")
+        return Located(params, symbol, epoch)
+    for name in (numbered, plain):
+        if name and (beside := params.with_name(name["prefix"] + SYMBOL)).is_file():
+            return Located(params, beside, epoch)
+    return Located(params, None, epoch)
+
+
+def of_epoch(prefix: Path, epoch: int, symbol: Path | None = None) -> Located:
+    """Return the checkpoint that MXNet calls by a prefix and an epoch.
+
+    Raises:
+        SpecError: It is not there; the message lists which epochs are.
+    """
+    name = f"{prefix.name}-{epoch:04}.params"
+    for ending in ("", ".xz", ".gz"):
+        if (found := prefix.with_name(name + ending)).is_file():
+            return of_file(found, symbol)
+    there = _listed(one for one in _all(prefix.parent) if one.name.startswith(f"{prefix.name}-"))
+    raise SpecError(f"{prefix.with_name(name)}: no such file; there are {there}")
+
+
+def of_folder(folder: Path, symbol: Path | None = None) -> Located | None:
+    """Return the only checkpoint of a folder; None where it has no files of MXNet.
+
+    Raises:
+        SpecError: There are several, or a symbol without arrays.
+    """
+    found = _all(folder)
+    if len(found) == 1:
+        return of_file(found[0], symbol)
+    if not found and not list(folder.glob(f"*{SYMBOL}")):
+        return None
+    raise SpecError(
+        f"{folder}: a folder with {_listed(found)}; expected one checkpoint, "
+        "or name the file, or PREFIX EPOCH"
+    )
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.glob("*.params*") if _PARAMS.fullmatch(one.name))
+
+
+def _listed(found: Iterable[Path]) -> str:
+    names = [one.name for one in found]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return (", ".join(names[:5]) or "no .params") + more

@@ -1,0 +1,73 @@
+"""What `relume inspect` says of a `.params` file and its symbol: JSON, and lines for people."""
+
+from pathlib import Path
+from typing import Any
+
+from converters.mx import MXSource
+
+MAX_LISTED = 5
+
+
+def described(source: MXSource, size: int) -> dict[str, Any]:
+    """Return the description of an open checkpoint of so many bytes."""
+    learned = [name for name in source.arrays if source.role(name) == "parameter"]
+    statistics = [name for name in source.arrays if source.role(name) == "statistic"]
+    unread = [name for name in source.arrays if source.role(name) == "other"]
+    found: dict[str, Any] = {
+        "format": source.format,
+        "bytes": size,
+        "layers": dict(source.classes.most_common()),
+        "without_rule": source.without_rule(),
+    }
+    for names, numbers, stem in (
+        (learned, "parameters", "parameter"),
+        (statistics, "statistics", "statistic"),
+        (unread, "other_elements", "other"),
+    ):
+        arrays = [source.arrays[name] for name in names]
+        found[numbers] = sum(one.size for one in arrays)
+        found[f"{stem}_tensors"] = len(arrays)
+        found[f"{stem}_bytes"] = sum(one.nbytes for one in arrays)
+    return found | {
+        "parameter_types": sorted({str(source.arrays[name].dtype) for name in learned}),
+        "inputs": source.inputs(),
+        "contents": [
+            {
+                "path": name,
+                "role": source.role(name),
+                "dtype": str(array.dtype),
+                "shape": list(array.shape),
+                "elements": array.size,
+            }
+            for name, array in source.arrays.items()
+        ],
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """Return what people read of a description."""
+    layers = ", ".join(f"{name} {count:,}" for name, count in found["layers"].items())
+    facts = {
+        "epoch": "" if found["epoch"] is None else f"{found['epoch']:,}",
+        "symbol": Path(found["symbol"]).name if found["symbol"] else "none beside the file",
+        "layers": layers,
+        "inputs": ", ".join(found["inputs"]),
+        "parameters": _sum(found, "parameters", "parameter")
+        + f" ({', '.join(found['parameter_types'])})",
+        "statistics": _sum(found, "statistics", "statistic"),
+        "not read": _unread(found),
+        "no rule": ", ".join(found["without_rule"]),
+    }
+    head = f"{Path(found['source']).name}: {found['format']}, {found['bytes']:,} bytes"
+    return [head, *(f"  {name:12}{text}" for name, text in facts.items() if text)]
+
+
+def _sum(found: dict[str, Any], numbers: str, stem: str) -> str:
+    count = found[f"{stem}_tensors"]
+    return f"{found[numbers]:,} in {count:,} array{'s' if count != 1 else ''}" if count else ""
+
+
+def _unread(found: dict[str, Any]) -> str:
+    names = [one["path"] for one in found["contents"] if one["role"] == "other"]
+    more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more

@@ -1,0 +1,270 @@
+"""MXNet's operators -> nodes: what a rule sees of its operator and of the run it is part of."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from converters.lowering import Call, Lowered, Lowering, Rules, Value
+from converters.mx.naming import plain
+from converters.mx.settings import Settings
+from converters.mx.symbol import UNVERSIONED, Entry, Symbol, SymbolNode
+from models.errors import FormatError, SpecError, UnsupportedLayer, WeightMismatch
+from models.graph import Array, Shape, numbered
+
+NULL = "null"  # a variable
+ARRAYS = ("weight", "bias", "gamma", "beta", "moving_mean", "moving_var")
+LABEL = "label"  # what a loss compares with; no output depends on it
+
+
+class Operand(NamedTuple):
+    """What an operator reads: a tensor of the network, or a stored array."""
+
+    value: Value | None
+    array: Array | None
+
+
+Outputs = Value | list[Value]  # where an operator has several
+Rule = Callable[["Run", "Operator"], Outputs]
+RULES: Rules[Rule] = Rules()
+_INPUTS: dict[str, tuple[str, ...]] = {}
+
+
+def operator(*names: str, inputs: tuple[str, ...] = ()) -> Callable[[Rule], Rule]:
+    """Register a rule for operators of these names, and what their inputs are called.
+
+    Those among `ARRAYS` are stored in the file, and a `label` counts for nothing; all others, and
+    all without a name, are tensors of the network.
+    """
+    for name in names:
+        _INPUTS[name] = inputs
+    return RULES(*names)
+
+
+class Operator:
+    """One operator of a symbol, as its rule sees it."""
+
+    def __init__(self, run: "Run", node: SymbolNode) -> None:
+        self._run = run
+        self._node = node
+        self.op = node.op
+        self.path = node.name
+        self.name = plain(node.name or node.op)
+        self.at = f"layer {node.name} ({node.op})"
+        self.settings = Settings(run.path, self.at, node.attributes)
+        self.inputs = node.inputs
+
+    def take(self, *names: str) -> None:
+        """Say which inputs there are by these settings.
+
+        Before 0.9 the arrays that training does not learn were no inputs: they have the operator's
+        name and their own (src/nnvm/legacy_json_util.cc, `UpgradeJSON_000800_000900`).
+
+        Raises:
+            FormatError: There are fewer inputs, or more.
+        """
+        given = self._node.inputs
+        old = self._run.symbol.version <= UNVERSIONED
+        missing = names[len(given) :]
+        if len(given) > len(names) or (missing and not (old and set(missing) <= set(ARRAYS))):
+            raise FormatError(
+                self._run.path,
+                self.at,
+                found=f"{len(given)} inputs",
+                expected=f"{len(names)}: {', '.join(names)}",
+            )
+
+    def value(self, index: int = 0) -> Value:
+        """Return an input that has to be a tensor of the network."""
+        found = self.operand(index)
+        if found.value is None:
+            raise self.unsupported("reads a stored array where it takes the network's tensors")
+        return found.value
+
+    def values(self) -> list[Value]:
+        """Return all inputs, of which there has to be one at least."""
+        found = [self.value(index) for index in range(len(self._node.inputs))]
+        if not found:
+            raise FormatError(self._run.path, self.at, found="no inputs", expected="one or more")
+        return found
+
+    def operand(self, index: int) -> Operand:
+        """Return an input that may be either."""
+        if index >= len(self._node.inputs):
+            raise FormatError(
+                self._run.path, self.at, found=f"{index} inputs", expected=f"{index + 1} or more"
+            )
+        return self._run.operand(self._node.inputs[index])
+
+    def reads(self, value: Value) -> bool:
+        """Tell whether a tensor is one of the inputs."""
+        return any(self._run.values.get(entry) is value for entry in self._node.inputs)
+
+    def array(self, name: str) -> Array | None:
+        """Return a stored array by what the operator calls it; one that is missing is noted."""
+        index = _INPUTS[self.op].index(name)
+        if index >= len(self._node.inputs):
+            return self._run.stored(f"{self.path}_{name}")
+        source = self._run.symbol.nodes[self._node.inputs[index].node]
+        if source.op != NULL:
+            raise self.unsupported(f"its {name} is computed by the network, by {source.name}")
+        return self._run.stored(source.name)
+
+    def tensors(self, **arrays: str) -> dict[str, Array]:
+        """Return stored arrays under torch's names for them."""
+        found = {ours: self.array(theirs) for ours, theirs in arrays.items()}
+        return {name: array for name, array in found.items() if array is not None}
+
+    def unsupported(self, reason: str) -> UnsupportedLayer:
+        """Return the error for a setting that has no exact form."""
+        return UnsupportedLayer(self._run.path, [(self.path, f"{self.op}: {reason}")])
+
+
+class Run:
+    """One evaluation of a symbol, written down as nodes instead of computed."""
+
+    def __init__(
+        self, path: Path, symbol: Symbol, arrays: Mapping[str, Array], net: Lowering
+    ) -> None:
+        self.path = path
+        self.symbol = symbol
+        self.net = net
+        self.missing: dict[str, None] = {}
+        self.calls: list[Call] = []
+        self._arrays = arrays
+        self.values: dict[Entry, Value] = {}
+
+    def evaluate(self, shapes: Sequence[Shape]) -> list[Value]:
+        """Apply the rules of all operators that the outputs need, and return the outputs."""
+        given = variables(self.symbol, self._arrays)
+        if len(shapes) != len(given):
+            names = ", ".join(self.symbol.nodes[index].name for index in given)
+            raise SpecError(f"{self.path}: {len(shapes)} shapes for {len(given)} inputs: {names}")
+        for name, index, shape in zip(numbered("input", len(given)), given, shapes, strict=True):
+            self.values[Entry(index, 0)] = self.net.input(name, shape)
+        for index in reachable(self.symbol):
+            node = self.symbol.nodes[index]
+            if node.op != NULL:
+                self._apply(index, node)
+        return [self._head(entry) for entry in self.symbol.heads]
+
+    def ends_alone(self, found: Operator) -> bool:
+        """Tell whether an operator's first output is the network's only one."""
+        (entry, *others) = self.symbol.heads
+        return not others and entry.output == 0 and self.symbol.nodes[entry.node] is found._node
+
+    def operand(self, entry: Entry) -> Operand:
+        """Return what an operator reads from another node."""
+        source = self.symbol.nodes[entry.node]
+        if entry in self.values:
+            return Operand(self.values[entry], None)
+        if source.op == NULL and entry.output == 0:
+            return Operand(None, self.stored(source.name))
+        count = sum(one.node == entry.node for one in self.values)
+        raise FormatError(
+            self.path,
+            f"layer {source.name} ({source.op})",
+            found=f"its output {entry.output} in use",
+            expected="output 0 only" if count < 2 else f"outputs 0 to {count - 1}",
+        )
+
+    def stored(self, name: str) -> Array | None:
+        """Return an array of the file; one that is not there is noted."""
+        array = self._arrays.get(name)
+        if array is None:
+            self.missing[name] = None
+            return None
+        if array.dtype.kind != "f":
+            raise FormatError(
+                self.net.source, f"array {name}", found=f"{array.dtype} numbers", expected="floats"
+            )
+        return array
+
+    def _apply(self, index: int, node: SymbolNode) -> None:
+        found = Operator(self, node)
+        outputs = RULES[node.op](self, found)
+        found.settings.check_all_read()
+        values = outputs if isinstance(outputs, list) else [outputs]
+        for output, value in enumerate(values):
+            self.values[Entry(index, output)] = value
+        # What an operator passes on is not what MXNet's gives: a softmax that was left out.
+        names = tuple(None if found.reads(value) else value.name for value in values)
+        self.calls.append(Call(node.name, node.op, names))
+
+    def _head(self, entry: Entry) -> Value:
+        found = self.operand(entry)
+        if found.value is None:
+            name = self.symbol.nodes[entry.node].name
+            raise UnsupportedLayer(self.path, [(name, "the network's output is a stored array")])
+        return found.value
+
+
+def lower(
+    path: Path, symbol: Symbol, arrays: Mapping[str, Array], shapes: Sequence[Shape], net: Lowering
+) -> Lowered:
+    """Return the network that a symbol computes with a file's arrays.
+
+    Raises:
+        UnsupportedLayer: Operators without a rule, all of them; or one without an exact form.
+        FormatError: A setting is missing or of the wrong kind, or shapes do not fit.
+        WeightMismatch: Arrays are missing, or have the wrong shape.
+    """
+    check_operators(path, symbol)
+    run = Run(path, symbol, arrays, net)
+    ends = run.evaluate(shapes)
+    if run.missing:
+        raise WeightMismatch(str(net.source), missing=list(run.missing))
+    return Lowered(net.network(ends), tuple(end.shape for end in ends), tuple(run.calls))
+
+
+def check_operators(path: Path, symbol: Symbol) -> None:
+    """Raise UnsupportedLayer for all operators without a rule that the outputs need."""
+    nodes = needed(symbol)
+    unknown = [(node.name, node.op) for node in nodes if node.op != NULL and node.op not in RULES]
+    if unknown:
+        raise UnsupportedLayer(path, unknown)
+
+
+def reachable(symbol: Symbol) -> list[int]:
+    """Return the nodes that the outputs need, in the file's order."""
+    found: set[int] = set()
+    waiting = [entry.node for entry in symbol.heads]
+    while waiting:
+        index = waiting.pop()
+        if index not in found:
+            found.add(index)
+            waiting.extend(entry.node for entry in symbol.nodes[index].inputs)
+    return sorted(found)
+
+
+def needed(symbol: Symbol) -> list[SymbolNode]:
+    """Return what `reachable` does, the nodes themselves."""
+    return [symbol.nodes[index] for index in reachable(symbol)]
+
+
+def variables(symbol: Symbol, arrays: Mapping[str, Array]) -> list[int]:
+    """Return the variables through which data enters: not stored, nor meant to be, nor labels."""
+    data = {entry.node for entry in symbol.heads}
+    for node in needed(symbol):
+        names = _INPUTS.get(node.op, ())
+        for place, entry in enumerate(node.inputs):
+            if place >= len(names) or names[place] not in (*ARRAYS, LABEL):
+                data.add(entry.node)
+    return [
+        index
+        for index in reachable(symbol)
+        if symbol.nodes[index].op == NULL
+        and index in data
+        and symbol.nodes[index].name not in arrays
+    ]
+
+
+def implied(symbol: Symbol) -> set[str]:
+    """Return the names of arrays that operators read without having them as inputs."""
+    if symbol.version > UNVERSIONED:
+        return set()
+    return {
+        f"{node.name}_{name}"
+        for node in needed(symbol)
+        for name in _INPUTS.get(node.op, ())[len(node.inputs) :]
+        if name in ARRAYS
+    }

@@ -1,0 +1,114 @@
+"""Rules of softmax, losses, and operators that only training notices."""
+
+import math
+
+from converters.lowering import Value
+from converters.mx.network import LABEL, Operator, Outputs, Run, operator
+
+
+@operator("SoftmaxOutput", "Softmax", inputs=("data", LABEL))
+def softmax_output(run: Run, op: Operator) -> Outputs:
+    """Softmax and its loss in one.
+
+    As the only output of a classifier it leaves no layer: the network ends with its logits, which
+    is what can be trained on, and softmax follows from the kind of output that the artifact states.
+    Elsewhere it is softmax: over everything but the first dimension, with `multi_output` over the
+    second, with `preserve_shape` over the last (src/operator/softmax_output-inl.h).
+    """
+    settings, given = op.settings, op.value()
+    settings.neutral("grad_scale", "ignore_label", "use_ignore", "normalization", "out_grad")
+    settings.neutral("smooth_alpha")
+    by_place = settings.flag("multi_output", default=False)
+    by_last = settings.flag("preserve_shape", default=False)
+    rank = len(given.shape)
+    if rank == 2 and run.ends_alone(op):
+        return given
+    if by_last or by_place or rank == 2:
+        return run.net.add(op.name, "Softmax", given, dim=rank - 1 if by_last else 1)
+    return _over_sample(run, op, given)
+
+
+@operator("SoftmaxActivation")
+def softmax_activation(run: Run, op: Operator) -> Outputs:
+    """Softmax over a whole sample, or with `mode` `channel` over the second dimension.
+
+    Source: src/operator/nn/softmax_activation-inl.h.
+    """
+    given = op.value()
+    mode = op.settings.one_of("mode", ("instance", "channel"), "instance")
+    if mode == "channel" or len(given.shape) == 2:
+        return run.net.add(op.name, "Softmax", given, dim=1)
+    return _over_sample(run, op, given)
+
+
+def _over_sample(run: Run, op: Operator, given: Value) -> Value:
+    """Return softmax over all dimensions but the first."""
+    flat = run.net.add(f"{op.name}_flatten", "Flatten", given, start_dim=1, end_dim=-1)
+    flat = run.net.add(f"{op.name}_softmax", "Softmax", flat, dim=1)
+    return run.net.add(op.name, "Reshape", flat, shape=[-1, *given.shape[1:]])
+
+
+@operator("softmax", "log_softmax")
+def softmax(run: Run, op: Operator) -> Outputs:
+    """Softmax of the numbers by `temperature`, or its logarithm (src/operator/nn/softmax-inl.h)."""
+    given, settings = op.value(), op.settings
+    if settings.flag("use_length", default=False):
+        raise op.unsupported("use_length: softmax over a part")
+    if settings.text("dtype", "float32") != "float32":
+        raise op.unsupported("another dtype than float32")
+    temperature = settings.number("temperature", 1)
+    rank, axis = len(given.shape), settings.integer("axis", -1)
+    if not -rank <= axis < rank or temperature == 0:
+        raise settings.error("axis, temperature", f"{axis}, {temperature}", f"{rank} dimensions")
+    if temperature != 1:
+        given = run.net.add(f"{op.name}_scale", "Scale", given, factor=1 / temperature)
+    word = "Softmax" if op.op == "softmax" else "LogSoftmax"
+    return run.net.add(op.name, word, given, dim=axis % rank)
+
+
+@operator("LogisticRegressionOutput", inputs=("data", LABEL))
+def logistic_output(run: Run, op: Operator) -> Outputs:
+    """Sigmoid and its loss in one (src/operator/regression_output.cc)."""
+    op.settings.neutral("grad_scale")
+    return run.net.add(op.name, "Sigmoid", op.value())
+
+
+@operator(
+    "LinearRegressionOutput", "MAERegressionOutput", "SVMOutput", "MakeLoss", inputs=("data", LABEL)
+)
+def loss_output(run: Run, op: Operator) -> Outputs:
+    """A loss that gives out what it is fed (src/operator/regression_output.cc, svm_output.cc)."""
+    op.settings.neutral("grad_scale", "margin", "regularization_coefficient", "use_linear")
+    op.settings.neutral("normalization", "valid_thresh")
+    return run.net.add(op.name, "Identity", op.value())
+
+
+@operator("BlockGrad", "stop_gradient", "_copy", "identity")
+def identity(run: Run, op: Operator) -> Outputs:
+    """The same numbers; only gradients differ (src/operator/tensor/elemwise_unary_op_basic.cc)."""
+    return run.net.add(op.name, "Identity", op.value())
+
+
+@operator("Cast", "cast", "amp_cast")
+def cast(run: Run, op: Operator) -> Outputs:
+    """The same numbers, as long as they stay float32."""
+    kind = op.settings.text("dtype")
+    if kind != "float32":
+        raise op.unsupported(f"computes in {kind}")
+    return run.net.add(op.name, "Identity", op.value())
+
+
+@operator("Dropout")
+def dropout(run: Run, op: Operator) -> Outputs:
+    """Nothing in evaluation mode (src/operator/nn/dropout-inl.h)."""
+    settings = op.settings
+    share = settings.number("p", 0.5)
+    settings.neutral("cudnn_off")
+    axes = settings.sizes("axes")
+    if settings.text("mode", "training") != "training":
+        raise op.unsupported("mode always: draws random numbers")
+    if not 0 <= share < 1 or math.isnan(share):
+        raise settings.error("p", str(share), "0 or more, below 1")
+    if axes not in ((), (2, 3)):
+        raise op.unsupported(f"drops along {axes}: only numbers and whole maps have a word")
+    return run.net.add(op.name, "Dropout2d" if axes else "Dropout", op.value(), p=share)

@@ -1,0 +1,16 @@
+"""Convert an MXNet checkpoint: `python converters/mxnet_to_pt.py resnet-152-0000.params`."""
+
+import sys
+from pathlib import Path
+
+# The clone, not this folder: siblings must not shadow packages.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+from models.terminal import missing_package
+
+try:
+    from converters.cli import t7_to_pt
+except ModuleNotFoundError as error:
+    sys.exit(missing_package(error))
+
+if __name__ == "__main__":
+    sys.exit(t7_to_pt())
