@@ -3,7 +3,6 @@
 import argparse
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from converters import printing
@@ -18,21 +17,20 @@ from models.terminal import reports_errors, step
 
 KINDS = ("pt", "onnx", "safetensors")
 CHECKPOINT = (
-    ".t7 or .params file, also packed as .xz or .gz; or a folder of one checkpoint, or a Torch7 "
-    "training script's folder or latest.t7"
+    "checkpoint, also packed as .xz or .gz; or a folder of one, or a Torch7 training script's "
+    "folder or latest.t7"
 )
 
 
 @reports_errors
-def t7_to_pt(argv: Sequence[str] | None = None) -> int:
-    """Convert a checkpoint of Torch7 or MXNet."""
+def convert(argv: Sequence[str] | None = None) -> int:
+    """Convert a checkpoint of Torch7, MXNet or PyTorch, whichever its first bytes say."""
     parser = _parser(
-        "Convert a Torch7 .t7 or an MXNet .params checkpoint to PyTorch (.pt) and ONNX, and verify "
-        "both."
+        "Convert a checkpoint of Torch7 (.t7), MXNet (.params) or early PyTorch (.pth, .pth.tar, "
+        ".safetensors) to PyTorch (.pt) and ONNX, and verify both."
     )
     _add_results(parser)
-    _add_source(parser, CHECKPOINT)
-    _add_mxnet(parser)
+    _add_source(parser)
     _add_kinds(parser)
     _add_checks(parser)
     given = parser.parse_args(argv)
@@ -81,38 +79,6 @@ def _write_bare(given: argparse.Namespace, found: Found) -> int:
 
 
 @reports_errors
-def pth_to_pt(argv: Sequence[str] | None = None) -> int:
-    """Convert a PyTorch checkpoint."""
-    parser = _parser("Convert a PyTorch checkpoint to an artifact (.pt) and ONNX, and verify both.")
-    _add_results(parser)
-    _add_source(parser, ".pth, .pth.tar or .safetensors file, also packed as .xz or .gz")
-    _add_kinds(parser)
-    parser.add_argument(
-        "--architecture",
-        metavar="NAME",
-        help="what the network is, where the tensors' names do not tell; docs/models.md lists them",
-    )
-    parser.add_argument(
-        "--raw", action="store_true", help="take the raw weights where there are averaged ones too"
-    )
-    given = parser.parse_args(argv)
-    from converters import pipeline, pth  # torch takes a second to load
-
-    options = pipeline.Options(
-        out=given.out,
-        name=given.name,
-        kinds=_kinds(given),
-        input=given.input,
-        shapes=given.input_shape,
-        labels=given.labels,
-        force=given.force,
-    )
-    opener = partial(pth.PthSource, asked=given.architecture, raw=given.raw)
-    printing.print_outcome(pipeline.convert(given.source, opener, options), as_json=given.json)
-    return 0
-
-
-@reports_errors
 def pt_to_onnx(argv: Sequence[str] | None = None) -> int:
     """Write the ONNX form of an artifact."""
     parser = _parser(
@@ -137,8 +103,7 @@ def verify(argv: Sequence[str] | None = None) -> int:
         "Run a checkpoint by a restatement of its framework's definitions, in float64, and its "
         "converted network beside it; say where they differ first, if they do."
     )
-    _add_source(parser, CHECKPOINT)
-    _add_mxnet(parser)
+    _add_source(parser)
     given = parser.parse_args(argv)
     found = _found(given)
     from converters import pipeline  # torch takes a second to load
@@ -181,8 +146,15 @@ def _kinds(given: argparse.Namespace) -> frozenset[str]:
     return frozenset({"pt", *(kind for kind, on in also if on)})
 
 
-def _add_source(parser: argparse.ArgumentParser, files: str) -> None:
-    parser.add_argument("source", type=Path, metavar="SOURCE", help=files)
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SOURCE", help=CHECKPOINT)
+    parser.add_argument(
+        "epoch",
+        type=int,
+        nargs="?",
+        metavar="EPOCH",
+        help="with SOURCE a prefix, as MXNet names checkpoints: `resnet-50 0`",
+    )
     parser.add_argument(
         "--input",
         metavar="PRESET",
@@ -195,6 +167,23 @@ def _add_source(parser: argparse.ArgumentParser, files: str) -> None:
         default=(),
         metavar="N,C,H,W[;...]",
         help="with --input none: the exact shape of each input, depth first where tables nest",
+    )
+    parser.add_argument(
+        "--symbol",
+        type=Path,
+        metavar="FILE",
+        help="the graph of a .params file (default: the -symbol.json beside it)",
+    )
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="what the network is, where a file has weights alone and their names do not tell; "
+        "docs/models.md lists them",
+    )
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="take the raw weights of a PyTorch checkpoint that has averaged ones too",
     )
 
 
@@ -213,33 +202,13 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_mxnet(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "epoch",
-        type=int,
-        nargs="?",
-        metavar="EPOCH",
-        help="with SOURCE a prefix, as MXNet names checkpoints: `resnet-50 0`",
-    )
-    parser.add_argument(
-        "--symbol",
-        type=Path,
-        metavar="FILE",
-        help="the graph of a .params file (default: the -symbol.json beside it)",
-    )
-    parser.add_argument(
-        "--architecture",
-        metavar="NAME",
-        help="lend this network's graph to a .params file without one; docs/models.md lists them",
-    )
-
-
 def _found(given: argparse.Namespace) -> Found:
     return find(
         given.source,
         epoch=given.epoch,
         symbol=given.symbol,
         architecture=given.architecture,
+        raw=given.raw,
     )
 
 

@@ -8,9 +8,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from models.terminal import missing_package
 
 try:
-    from converters.cli import t7_to_pt
+    from converters.cli import convert
 except ModuleNotFoundError as error:
     sys.exit(missing_package(error))
 
 if __name__ == "__main__":
-    sys.exit(t7_to_pt())
+    sys.exit(convert())

@@ -3,9 +3,9 @@
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from converters.formats import Opener
+from converters.formats import Opener, Source
 from converters.mx import MXSource, params
 from converters.mx import checkpoints as mx
 from converters.packing import first_bytes
@@ -14,9 +14,7 @@ from converters.t7.checkpoints import locate
 from models.errors import SpecError
 
 HEAD = 40  # bytes that tell
-
-
-TORCH7, MXNET = "Torch7", "MXNet"
+TORCH7, MXNET, PYTORCH = "Torch7", "MXNet", "PyTorch"
 
 
 class Found(NamedTuple):
@@ -35,25 +33,50 @@ def find(
     epoch: int | None = None,
     symbol: Path | None = None,
     architecture: str | None = None,
+    raw: bool = False,
 ) -> Found:
     """Return the checkpoint that a file, a folder, or MXNet's prefix and epoch stand for.
 
-    `architecture` names whose graph MXNet's arrays get, in place of a symbol.
+    `architecture` names the network whose weights alone a file has; `raw` asks a PyTorch checkpoint
+    for other weights than the averaged ones.
 
     Raises:
-        SpecError: Nothing, or more than one, is there; or it is the symbol of a checkpoint.
+        SpecError: Nothing, or more than one, is there; it is the symbol of a checkpoint; or a flag
+            is none of its format's.
         FormatError: A packed file is damaged.
     """
-    if (located := find_mxnet(source, epoch=epoch, symbol=symbol)) is not None:
-        opener: Opener = partial(MXSource, symbol_path=located.symbol)
-        if architecture is not None:  # only now: it loads torch
-            lent = import_module("converters.lending").LentSource
-            opener = partial(lent, architecture=architecture)
+    located = find_mxnet(source, epoch=epoch, symbol=symbol)
+    if located is None and source.is_file() and _is_pytorch(first_bytes(source, HEAD)):
+        opener: Opener = _deferred("converters.pth", "PthSource", asked=architecture, raw=raw)
+        return Found(PYTORCH, source, opener)
+    if raw:
+        raise SpecError(f"--raw goes with a PyTorch checkpoint, which {source} is not")
+    if located is not None:
+        opener = partial(MXSource, symbol_path=located.symbol)
+        if architecture is not None:
+            opener = _deferred("converters.lending", "LentSource", architecture=architecture)
         return Found(MXNET, located.params, opener, None, located.epoch)
     if architecture is not None:
-        raise SpecError(f"--architecture goes with an MXNet .params file, which {source} is not")
+        raise SpecError(
+            f"--architecture goes with MXNet arrays or a PyTorch checkpoint, which {source} is not"
+        )
     found = locate(source)
     return Found(TORCH7, found.model, T7Source, found.optimizer, found.epoch)
+
+
+def _is_pytorch(head: bytes) -> bool:
+    """Tell a zip, a pickle or a safetensors file, which begins with the length of its header."""
+    return head.startswith((b"PK\x03\x04", b"\x80")) or head[8:9] == b"{"
+
+
+def _deferred(module: str, name: str, **options: Any) -> Opener:
+    """Return what opens a source by a module that loads torch, not before it is opened."""
+
+    def opened(path: Path, name_of: Path) -> Source:
+        source: Source = getattr(import_module(module), name)(path, name_of, **options)
+        return source
+
+    return opened
 
 
 def find_mxnet(

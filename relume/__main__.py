@@ -22,7 +22,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "convert": Command(
-        "converters.cli", "t7_to_pt", "turn a Torch7 checkpoint into .pt and .onnx, verified"
+        "converters.cli", "convert", "turn an old checkpoint into .pt and .onnx, verified"
     ),
     "inspect": Command("converters.summary", "inspect", "say what is in a checkpoint"),
     "onnx": Command("converters.cli", "pt_to_onnx", "write the .onnx of a .pt"),

@@ -22,7 +22,7 @@ TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 def flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
     """Return every long flag of the converters."""
     found: set[str] = set()
-    for main in (cli.t7_to_pt, cli.pth_to_pt, cli.pt_to_onnx, cli.verify):
+    for main in (cli.convert, cli.pt_to_onnx, cli.verify):
         with pytest.raises(SystemExit, match="0"):
             main(["--help"])
         found |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))

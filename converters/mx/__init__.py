@@ -76,7 +76,8 @@ class MXSource:
         """
         if self._symbol_path is None or self._symbol is None:
             raise SpecError(
-                f"{self.name}: no symbol beside it, which has the graph: --symbol FILE names it"
+                f"{self.name}: no symbol beside it, which has the graph: --symbol FILE names one, "
+                "--architecture NAME lends that of a known network"
             )
         return self._symbol_path, self._symbol
 

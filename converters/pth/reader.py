@@ -92,7 +92,8 @@ def _unpickled(path: Path, name: Path, *, mapped: bool) -> Any:
         ) from error
     except (*DAMAGE, struct.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FormatError(name, 0, found=f"other data ({reason})", expected=EXPECTED) from error
+        what = "a zip archive that is damaged, or not PyTorch's" if mapped else "other data"
+        raise FormatError(name, 0, found=f"{what} ({reason})", expected=EXPECTED) from error
 
 
 def _weights(content: Any, name: Path, *, raw: bool) -> tuple[Mapping[str, Any], str | None]:

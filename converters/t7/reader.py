@@ -110,11 +110,11 @@ def _order(name: Path, data: mmap.mmap | bytes) -> str:
             if 0 <= struct.unpack(f"{order}i", head)[0] <= RECUR_FUNCTION:
                 return order
     others = {
-        b"PK\x03\x04": "a zip archive, as PyTorch writes (converters/pth_to_pt.py converts those)",
+        b"PK\x03\x04": "a zip archive, as PyTorch writes (`relume convert` takes those)",
         b"\x89PNG": "a PNG image",
         b"\xfd7zX": "xz-compressed data",
         b"\x1f\x8b": "gzip-compressed data",
-        b"\x80\x02": "a Python pickle, as PyTorch wrote (converters/pth_to_pt.py converts those)",
+        b"\x80\x02": "a Python pickle, as PyTorch wrote (`relume convert` takes those)",
         b"\xff\xd8\xff": "a JPEG image",
         b"\x12\x01\x00\x00": "an MXNet .params file",
     }

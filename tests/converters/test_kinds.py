@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from converters.cli import pt_to_onnx, t7_to_pt, verify
+from converters.cli import convert, pt_to_onnx, verify
 from tests.oracles import ROOT, golden
 from tests.t7_writer import Module, write
 
@@ -52,16 +52,16 @@ def written(path: Path) -> list[str]:
 @pytest.mark.parametrize("kind", ["pt", "onnx", "safetensors"])
 def test_only_one_kind(path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--only` writes that artifact and no other."""
-    found = printed(capsys, t7_to_pt([str(path), *SHAPE, "--only", kind, "--json"]))
+    found = printed(capsys, convert([str(path), *SHAPE, "--only", kind, "--json"]))
     assert written(path) == [f"net.{kind}"]
     assert [found[one] is not None for one in ("pt", "onnx", "safetensors")].count(True) == 1
 
 
 def test_a_full_verification_is_printed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every run of a layer was compared, and is said to be equal."""
-    found = printed(capsys, t7_to_pt([str(path), *SHAPE, "--verify", "full", "--json"]))
+    found = printed(capsys, convert([str(path), *SHAPE, "--verify", "full", "--json"]))
     assert found["comparison"]["layers"] == 3
-    assert t7_to_pt([str(path), *SHAPE, "--verify", "full", "--force"]) == 0
+    assert convert([str(path), *SHAPE, "--verify", "full", "--force"]) == 0
     assert "definitions 3 runs of layers equal to the original's in float64" in (
         capsys.readouterr().out
     )
@@ -91,7 +91,7 @@ def test_text_files_are_called_text(tmp_path: Path, capsys: pytest.CaptureFixtur
     source = golden("torch7/layers/ascii_model.t7")
     shape = ["--input", "none", "--input-shape", "2,2,6,6"]
     found = printed(
-        capsys, t7_to_pt([str(source), *shape, "--only", "pt", "-o", str(tmp_path), "--json"])
+        capsys, convert([str(source), *shape, "--only", "pt", "-o", str(tmp_path), "--json"])
     )
     assert found["format"] == "torch7-text"
 
@@ -99,8 +99,8 @@ def test_text_files_are_called_text(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_tensors_alone_need_no_torch(path: Path) -> None:
     """`--only safetensors --verify none` neither loads torch nor makes a network."""
     code = (
-        "import sys\nfrom converters.cli import t7_to_pt\n"
-        f"status = t7_to_pt([{str(path)!r}, '--only', 'safetensors', '--verify', 'none'])\n"
+        "import sys\nfrom converters.cli import convert\n"
+        f"status = convert([{str(path)!r}, '--only', 'safetensors', '--verify', 'none'])\n"
         "sys.exit(status or 'torch' in sys.modules)"
     )
     done = subprocess.run(
@@ -116,11 +116,11 @@ def test_tensors_alone_need_no_torch(path: Path) -> None:
 def test_tensors_alone_as_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A program gets the names, the digest and the path."""
     arguments = [str(path), "--only", "safetensors", "--verify", "none", "--json"]
-    found = printed(capsys, t7_to_pt(arguments))
+    found = printed(capsys, convert(arguments))
     assert found["format"] == "relume-tensors"
     assert found["tensors"] == 1
     assert Path(found["safetensors"]).is_file()
-    assert t7_to_pt(arguments) == 1
+    assert convert(arguments) == 1
     assert "already there; --force overwrites" in capsys.readouterr().err
 
 
@@ -131,7 +131,7 @@ def test_no_artifact_is_written_unverified(
     path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`--verify none` goes with bare tensors alone."""
-    assert t7_to_pt([str(path), "--verify", "none", *flags]) == 1
+    assert convert([str(path), "--verify", "none", *flags]) == 1
     assert "--verify none: no artifact is written unverified" in capsys.readouterr().err
     assert written(path) == []
 
@@ -142,11 +142,11 @@ def test_what_onnx_cannot_express_is_named(
     """The `.pt` is written, an older `.onnx` goes, and the layer is named."""
     path = write(tmp_path / "net.t7", inexpressible())
     path.with_suffix(".onnx").write_text("of another network")
-    found = printed(capsys, t7_to_pt([str(path), *SHAPE, "--force", "--json"]))
+    found = printed(capsys, convert([str(path), *SHAPE, "--force", "--json"]))
     assert "ONNX cannot express 1 (MaxPool2d)" in found["no_onnx"]
     assert found["onnx"] is None
     assert written(path) == ["net.pt"]
-    assert t7_to_pt([str(path), *SHAPE, "--force"]) == 0
+    assert convert([str(path), *SHAPE, "--force"]) == 0
     assert "no .onnx    ONNX cannot express 1 (MaxPool2d)" in capsys.readouterr().out
 
 
@@ -155,10 +155,10 @@ def test_only_an_onnx_that_cannot_be_is_an_error(
 ) -> None:
     """Who asked for nothing else gets the reason as an error, and nothing is written."""
     path = write(tmp_path / "net.t7", inexpressible())
-    assert t7_to_pt([str(path), *SHAPE, "--only", "onnx"]) == 1
+    assert convert([str(path), *SHAPE, "--only", "onnx"]) == 1
     assert "ONNX cannot express 1 (MaxPool2d)" in capsys.readouterr().err
     assert written(path) == []
-    assert t7_to_pt([str(path), *SHAPE, "--only", "pt"]) == 0
+    assert convert([str(path), *SHAPE, "--only", "pt"]) == 0
     capsys.readouterr()
     assert pt_to_onnx([str(path.with_suffix(".pt"))]) == 1
     assert "ONNX cannot express 1 (MaxPool2d)" in capsys.readouterr().err
@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_first(
 ) -> None:
     """Nobody waits for a conversion whose result has no place."""
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert t7_to_pt([str(path), *SHAPE]) == 1
+    assert convert([str(path), *SHAPE]) == 1
     error = capsys.readouterr().err
     assert "nothing can be written there; -o DIR chooses another folder" in error
     assert "translating" not in error
@@ -181,5 +181,5 @@ def test_what_a_file_is_comes_before_what_is_in_its_way(
 ) -> None:
     """An ONNX file is no checkpoint, whatever lies beside it."""
     (tmp_path / "net.onnx").write_bytes(b"\x08\x0a\x12\x07pytorch")
-    assert t7_to_pt([str(tmp_path / "net.onnx")]) == 1
+    assert convert([str(tmp_path / "net.onnx")]) == 1
     assert "found an ONNX file, which a conversion writes" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from converters.cli import t7_to_pt, verify
+from converters.cli import convert, verify
 from converters.summary import inspect
 from models.build import build
 from models.checkpoint import read
@@ -36,7 +36,7 @@ def good(tmp_path: Path) -> Path:
 
 def test_both_artifacts_equal_mxnet(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The contract is that of every format: two files, one JSON object, MXNet's own numbers."""
-    assert t7_to_pt([str(good), *SHAPE, "--json", "--verify", "full"]) == 0
+    assert convert([str(good), *SHAPE, "--json", "--verify", "full"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["format"], said["name"], said["output"]) == ("mxnet-params-v2", "net", "logits")
     assert said["layers"]["Convolution"] == 1
@@ -55,7 +55,7 @@ def test_both_artifacts_equal_mxnet(good: Path, capsys: pytest.CaptureFixture[st
 
 def outcome(name: str, out: Path) -> int:
     params = golden(f"mxnet/malformed/{name}-0000.params")
-    return t7_to_pt([str(params), *SHAPE, "-o", str(out), "--no-onnx"])
+    return convert([str(params), *SHAPE, "-o", str(out), "--no-onnx"])
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -121,7 +121,7 @@ def test_verify_and_inspect_take_it(good: Path, capsys: pytest.CaptureFixture[st
 def test_without_its_symbol_it_is_one_line(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The graph is not in the arrays."""
     good.with_name("net-symbol.json").unlink()
-    assert t7_to_pt([str(good), *SHAPE]) == 1
+    assert convert([str(good), *SHAPE]) == 1
     assert "no symbol beside it, which has the graph: --symbol FILE" in capsys.readouterr().err
 
 
@@ -129,7 +129,7 @@ def test_tensors_alone_are_written_of_a_t7_only(
     good: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is written unverified."""
-    assert t7_to_pt([str(good), "--only", "safetensors", "--verify", "none"]) == 1
+    assert convert([str(good), "--only", "safetensors", "--verify", "none"]) == 1
     assert "--verify none writes the tensors of a .t7, which" in capsys.readouterr().err
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.cli import t7_to_pt, verify
+from converters.cli import convert, verify
 from tests.t7_writer import Module, write
 
 EXACT = ["--input", "none", "--input-shape", "2,3"]
@@ -15,8 +15,8 @@ EXACT = ["--input", "none", "--input-shape", "2,3"]
 @pytest.mark.parametrize(
     ("command", "flags", "count"),
     [
-        (t7_to_pt, ["--no-onnx", *EXACT], 9),
-        (t7_to_pt, ["--only", "safetensors", "--verify", "none"], 4),
+        (convert, ["--no-onnx", *EXACT], 9),
+        (convert, ["--only", "safetensors", "--verify", "none"], 4),
         (verify, EXACT, 4),
     ],
     ids=["network", "tensors", "comparison"],

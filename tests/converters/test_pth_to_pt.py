@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from converters.cli import pth_to_pt
+from converters.cli import convert
 from models.architectures import create
 from models.checkpoint import load
 from models.presets import PRESETS
@@ -32,7 +32,7 @@ LORNATANG = lineage("Lornatang", "inception_v3")
 
 def converted(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
     """Run the doorway's function with --json and return what it printed."""
-    status = pth_to_pt([*map(str, arguments), "--json"])
+    status = convert([*map(str, arguments), "--json"])
     printed = capsys.readouterr()
     assert status == 0, printed.err
     return dict(json.loads(printed.out))
@@ -77,7 +77,7 @@ def test_raw_takes_the_other_weights(packed: Path, capsys: pytest.CaptureFixture
 
 def test_what_was_done_is_printed(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line for each note, and why images enter as they do."""
-    assert pth_to_pt([str(packed), "--no-onnx", "--input", "timm-299-0.875"]) == 0
+    assert convert([str(packed), "--no-onnx", "--input", "timm-299-0.875"]) == 0
     printed = capsys.readouterr().out
     assert "  note        the averaged weights, ema_state_dict; --raw takes state_dict\n" in printed
     assert "because --input says so" in printed
@@ -97,7 +97,7 @@ def test_errors_are_one_line_and_leave_nothing(
     """A file that needs more than tensors is not opened."""
     path = tmp_path / "model.pth"
     torch.save(torch.nn.Linear(2, 3), path)
-    assert pth_to_pt([str(path)]) == 1
+    assert convert([str(path)]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     (line,) = (one for one in printed.err.splitlines() if one.startswith("error: "))

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from converters.sources import MXNET, TORCH7, find, find_mxnet
+from converters.sources import MXNET, PYTORCH, TORCH7, find, find_mxnet
 from models.errors import FormatError, SpecError
 from tests.oracles import golden
 from tests.t7_writer import Module, write
@@ -43,6 +45,22 @@ def test_the_first_bytes_tell_the_format(folder: Path) -> None:
     assert find(renamed).format == MXNET
     assert find(folder / "net-0012.params.xz").format == MXNET
     assert find(write(folder / "x.params", Module("nn.Identity"))).format == TORCH7
+    weights = {"weight": torch.zeros(2)}
+    torch.save(weights, folder / "zip.t7")
+    torch.save(weights, folder / "pickle.params", _use_new_zipfile_serialization=False)
+    save_file(weights, folder / "tensors")
+    for name in ("zip.t7", "pickle.params", "tensors"):
+        assert find(folder / name).format == PYTORCH
+
+
+def test_flags_of_another_format(folder: Path) -> None:
+    """A flag that would count for nothing is refused."""
+    path = write(folder / "x.t7", Module("nn.Identity"))
+    for source in (path, folder / "net-0000.params"):
+        with pytest.raises(SpecError, match=f"--raw goes with a PyTorch .*, which {source} is not"):
+            find(source, raw=True)
+    with pytest.raises(SpecError, match="--architecture goes with MXNet arrays or a PyTorch ch"):
+        find(path, architecture="resnet_v2_18")
 
 
 def test_the_symbol_beside_it(folder: Path) -> None:

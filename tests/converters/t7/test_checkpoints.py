@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from converters.cli import t7_to_pt
+from converters.cli import convert
 from converters.t7 import T7Source
 from converters.t7.checkpoints import Located, locate
 from models.checkpoint import load
@@ -63,7 +63,7 @@ def test_training_goes_on_where_it_ended(tmp_path: Path, name: str) -> None:
     """The artifact's optimizer makes the update that optim.sgd would have made next."""
     folder = copied(tmp_path, name)
     shape = ["--input", "none", "--input-shape", "4,3,32,32"]
-    assert t7_to_pt([str(folder / "latest.t7"), "--optimizer", "--no-onnx", *shape]) == 0
+    assert convert([str(folder / "latest.t7"), "--optimizer", "--no-onnx", *shape]) == 0
     written = load_optimizer(folder / "model_2.optimizer.pt")
     module = load(folder / "model_2.pt").module
     optimizer = torch.optim.SGD(module.parameters(), lr=1)
@@ -92,9 +92,7 @@ def updated(x: Array, slope: Array, velocity: Array, settings: dict[str, Any]) -
 def test_an_artifact_without_asking_has_no_optimizer(tmp_path: Path) -> None:
     """The state is written on request only."""
     folder = copied(tmp_path, NAMES[0])
-    assert (
-        t7_to_pt([str(folder), "--no-onnx", "--input", "none", "--input-shape", "1,3,32,32"]) == 0
-    )
+    assert convert([str(folder), "--no-onnx", "--input", "none", "--input-shape", "1,3,32,32"]) == 0
     assert sorted(one.name for one in folder.iterdir() if one.suffix == ".pt") == ["model_2.pt"]
 
 
@@ -186,7 +184,7 @@ def test_an_optimizer_that_is_not_there_is_refused(
 ) -> None:
     """--optimizer needs the state beside the model."""
     files(tmp_path, mine=IDENTITY, latest={"modelFile": "mine.t7", "optimFile": "gone.t7"})
-    assert t7_to_pt([str(tmp_path / source), "--optimizer"]) == 1
+    assert convert([str(tmp_path / source), "--optimizer"]) == 1
     assert "--optimizer: " in (said := capsys.readouterr().err)
     assert "mine.t7 has no optimState beside it" in said
 
