@@ -1,7 +1,7 @@
 """What reading and converting cost, next to a plain `read()` of the same file and to others.
 
     python benchmarks/convert.py irv2.t7 [-n 5] [--json]
-    python benchmarks/convert.py resnet-152-0000.params    # with its symbol beside it
+    python benchmarks/convert.py resnet-152-0000.params --mxnet mxnet/bin/python
 
 Every figure is the median of n runs in processes of their own, reading and converting each taken
 in turn, so that a slow minute of the machine hits all that is compared. Readers, and writing the
@@ -11,9 +11,9 @@ writes. Anonymous memory is what a process holds besides files that it maps: Rss
 /proc/self/status, before and after. Text is measured on a storage of random weights, made for it as
 Torch7 writes it.
 
-The others are MXNet itself, for .params files, and torchfile 0.1.0 and OpenCV, of the extras
-`bench` and `dev`; one that is not installed, or does not take the file, is named as such. Needs
-Linux and GNU time.
+The others are MXNet itself, for .params files (`pip install mxnet==1.9.1 numpy==1.23.5` into an
+environment of Python 3.8), and torchfile 0.1.0 and OpenCV, of the extras `bench` and `dev`; one
+that is not installed, or does not take the file, is named as such. Needs Linux and GNU time.
 """
 
 import argparse
@@ -120,6 +120,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Time reading and converting a checkpoint.")
     parser.add_argument("source", type=Path, help="an unpacked .t7 or .params file")
     parser.add_argument("-n", type=int, default=5, help="runs of each (default 5)")
+    parser.add_argument(
+        "--mxnet",
+        default=sys.executable,
+        metavar="PYTHON",
+        help="a Python that has MXNet, for .params files (it needs 3.8; default: this one)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args()
     source = given.source.resolve()
@@ -148,7 +154,7 @@ def _of_mxnet(source: Path, given: argparse.Namespace) -> int:
     reading = {
         "read() of the file": _inside(READ, source),
         "read to views": _inside(WALK_PARAMS, source),
-        "MXNet nd.load": _inside(OTHER, source, *MXNET),
+        "MXNet nd.load": [given.mxnet, *_inside(OTHER, source, *MXNET)[1:]],
         "relume inspect": [*relume, "inspect", str(source), "--json"],
     }
     with tempfile.TemporaryDirectory() as folder:
