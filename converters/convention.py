@@ -73,23 +73,33 @@ def _for_images(source: Source, given: InputSpec, decided: DecidedBy) -> Resolve
 def _by_structure(source: Source) -> Resolved:
     """Lower at every size that a known architecture takes, and look whether it is one."""
     told, reason = "its structure is not a known one", ""
+    fitting: list[int] = []
     for size in dict.fromkeys(entry.size for entry in ARCHITECTURES.values()):
         try:
             found = _recognised(_lowered(source, [(BATCH, 3, size, size)]), None, "fingerprint")
         except (FormatError, UnsupportedLayer, WeightMismatch) as error:
-            reason = reason or f" (to recognise it, {size} x {size} pixels were tried: {error})"
+            reason = reason or f"{size} x {size} pixels were tried: {error}"
             continue
+        if _classifies(found.lowered):
+            fitting.append(size)
         if found.known is not None and found.known.size == size and found.known.input is not None:
             _check_classifier(found.lowered)
             return found._replace(input=found.known.input)
         if found.known is not None:
-            told, reason = f"its structure, {found.known.name}, does not tell", ""
+            told = f"its structure, {found.known.name}, does not tell"
             break
     raise SpecError(
         f"how images enter this network is not in the file, and {told}: "
-        f"--input PRESET says it, with {described()}, or a .json file; "
-        f"or --input none with --input-shape for the bare network{reason}"
+        f"{_answers(fitting, reason)}; or --input none with --input-shape for the bare network"
     )
+
+
+def _answers(sizes: Sequence[int], reason: str) -> str:
+    """Return what `--input` may say of a network that takes images of these sizes."""
+    if not sizes:
+        tried = f" ({reason})" if reason else ""
+        return f"a .json file says it with --input, as no preset has images that fit{tried}"
+    return f"--input PRESET says it, with {described(sizes)}, or a .json file"
 
 
 def _image_shape(given: InputSpec) -> Shape:
@@ -119,14 +129,19 @@ def _recognised(lowered: Lowered, given: InputSpec | None, decided: DecidedBy) -
 
 
 def _check_classifier(lowered: Lowered) -> None:
-    batched = lowered.network.graph.dynamic and lowered.shapes[0][:1] == (BATCH,)
-    if not batched or classes(lowered.shapes) == 0:
+    if not _classifies(lowered):
         shapes = " and ".join("x".join(map(str, shape)) for shape in lowered.shapes)
         raise SpecError(
             f"an image classifier gives batch x classes, this network gives {shapes} "
             f"for a batch of {BATCH}: images of another size, by another preset, or "
             "--input none --input-shape for the bare network"
         )
+
+
+def _classifies(lowered: Lowered) -> bool:
+    """Tell whether a network lowered for images gives one row of classes for each."""
+    batched = lowered.network.graph.dynamic and lowered.shapes[0][:1] == (BATCH,)
+    return batched and classes(lowered.shapes) > 0
 
 
 def classes(shapes: tuple[Shape, ...]) -> int:

@@ -4,6 +4,7 @@ Nothing else in the repository contains these numbers: the artifact carries them
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 
@@ -110,6 +111,30 @@ PRESETS: dict[str, InputSpec] = {
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
         source="tornadomeet/ResNet train_resnet.py",
+    ),
+    "gluon-224": InputSpec(
+        resize=256,
+        resize_mode="shorter",
+        resample="opencv-bilinear",
+        crop=(224, 224),
+        crop_origin="floor",
+        order="RGB",
+        scale=1 / 255,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        source="dmlc/gluon-cv scripts/classification/imagenet/verify_pretrained.py",
+    ),
+    "gluon-299": InputSpec(
+        resize=342,  # ceil(299 / 0.875)
+        resize_mode="shorter",
+        resample="opencv-bilinear",
+        crop=(299, 299),
+        crop_origin="floor",
+        order="RGB",
+        scale=1 / 255,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        source="dmlc/gluon-cv scripts/classification/imagenet/verify_pretrained.py",
     ),
     "torchvision-299": InputSpec(
         resize=342,
@@ -245,8 +270,13 @@ def _read(path: Path) -> InputSpec:
         raise SpecError(f"{path}: no input convention ({error}): expected {wanted}") from error
 
 
-def described() -> str:
-    """Return the presets with what they do to an image's size, for messages."""
+def described(sizes: Collection[int] | None = None) -> str:
+    """Return the presets with what they do to an image's size, for messages.
+
+    Those that give images of one of these sizes, if any are named.
+    """
     return ", ".join(
-        f"{name} ({given.resize} to {given.crop[0]})" for name, given in PRESETS.items()
+        f"{name} ({given.resize} to {given.crop[0]})"
+        for name, given in PRESETS.items()
+        if sizes is None or given.crop[0] in sizes
     )

@@ -273,7 +273,11 @@ def test_results_are_not_overwritten_unasked(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "how images enter this network is not in the file, and its structure is not a known"),
+        (
+            [],
+            "not in the file, and its structure is not a known one: --input PRESET says it, with "
+            "torch-224 (256 to 224), enet-224 (256 to 224), ",
+        ),
         (
             ["--input", "torch-512"],
             "--input torch-512: no such preset; there are torch-299 (328 to 299), torch-224",

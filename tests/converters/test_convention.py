@@ -3,6 +3,8 @@
 import pytest
 
 from converters.convention import resolve
+from converters.packing import unpacked
+from converters.sources import find
 from converters.t7 import T7Source
 from models.errors import SpecError
 from models.presets import PRESETS
@@ -41,3 +43,28 @@ def test_a_structure_may_not_tell(file: str, name: str, asked: str) -> None:
     found = resolve(source, "0" * 64, asked, ())
     assert found.known is not None
     assert found.known.name == name
+
+
+@pytest.mark.parametrize(
+    ("file", "answer"),
+    [
+        # 32 pixels are too few for its pooling
+        (
+            "gluon/squeezenet1.1-0000.params.xz",
+            r"--input PRESET says it, with torch-299 .*gluon-224",
+        ),
+        # two channels, 13 x 11
+        (
+            "ops/fc-flatten-0000.params",
+            r"a \.json file says it with --input, as no preset has images ",
+        ),
+    ],
+)
+def test_the_presets_that_fit_are_listed(file: str, answer: str) -> None:
+    """Whoever is asked how images enter gets the answers that the network can take."""
+    found = find(golden(f"mxnet/{file}"))
+    with unpacked(found.model) as plain:
+        source = found.opener(plain, found.model)
+    with pytest.raises(SpecError, match=answer) as caught:
+        resolve(source, "0" * 64, None, ())
+    assert "cifar" not in str(caught.value)

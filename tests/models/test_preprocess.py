@@ -187,6 +187,20 @@ def test_squash_is_what_predict_py_does() -> None:
     assert np.array_equal(preprocess(pixels, PRESETS["mxnet-224-squash"]), expected)
 
 
+@pytest.mark.parametrize(("size", "resize"), [(224, 256), (299, 342)])
+def test_gluon_normalises_what_opencv_resized(size: int, resize: int) -> None:
+    """The shorter side, the middle, bytes / 255, then ImageNet's mean and std, in this order."""
+    pixels = noise(400, 501)
+    resized = cv2.resize(pixels, (resize * 501 // 400, resize))
+    top, left = (resize - size) // 2, (resized.shape[1] - size) // 2
+    crop = resized[top : top + size, left : left + size].transpose(2, 0, 1).astype(float) / 255
+    mean, std = (
+        np.reshape(one, (3, 1, 1)) for one in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    ours = preprocess(pixels, PRESETS[f"gluon-{size}"])
+    assert np.abs(ours - (crop - mean) / std).max() <= 2.0**-21  # float32 steps of up to 2.6
+
+
 # --- Pillow, torchvision, timm --------------------------------------------------------------------
 
 
