@@ -7,14 +7,16 @@ from pathlib import Path
 
 from converters import printing
 from converters.bare import write_tensors
+from converters.mx.bare import write_arrays
 from converters.packing import base_name, unpacked
-from converters.sources import TORCH7, Found, find
+from converters.sources import MXNET, TORCH7, Found, find
 from models.errors import SpecError
 from models.files import refuse_existing
 from models.graph import MAX_ELEMENTS, Shape
 from models.presets import PRESETS
 from models.terminal import reports_errors, step
 
+_BARE = {TORCH7: write_tensors, MXNET: write_arrays}
 KINDS = ("pt", "onnx", "safetensors")
 CHECKPOINT = (
     "checkpoint, also packed as .xz or .gz; or a folder of one, or a Torch7 training script's "
@@ -34,7 +36,13 @@ def convert(argv: Sequence[str] | None = None) -> int:
     _add_kinds(parser)
     _add_checks(parser)
     given = parser.parse_args(argv)
-    found = _found(given)
+    found = find(
+        given.source,
+        epoch=given.epoch,
+        symbol=given.symbol,
+        architecture=given.architecture,
+        raw=given.raw,
+    )
     if given.verify == "none":
         return _write_bare(given, found)
     if given.optimizer and found.optimizer is None:
@@ -59,21 +67,26 @@ def convert(argv: Sequence[str] | None = None) -> int:
 
 def _write_bare(given: argparse.Namespace, found: Found) -> int:
     """Write a file's tensors without making a network of them."""
-    others = ("input", "input_shape", "labels", "optimizer", "no_onnx", "safetensors")
+    others = (
+        *("input", "input_shape", "labels", "optimizer", "no_onnx", "safetensors"),
+        *("symbol", "architecture"),
+    )
     if given.only != "safetensors" or any(getattr(given, name) for name in others):
         raise SpecError(
             "--verify none: no artifact is written unverified; with --only safetensors, and no "
             "other flag about the network, it writes the file's tensors alone"
         )
-    if found.format != TORCH7:
-        raise SpecError(f"--verify none writes the tensors of a .t7, which {found.model} is not")
+    if found.format not in _BARE:
+        raise SpecError(
+            f"--verify none writes the tensors of Torch7 and MXNet, which {found.model} is not of"
+        )
     source = found.model.resolve()
     folder = (given.out or source.parent).resolve()
     target = folder / f"{given.name or base_name(source)}.safetensors"
     refuse_existing([target], force=given.force)
     folder.mkdir(parents=True, exist_ok=True)
     with step("writing"), unpacked(source) as plain:
-        bare = write_tensors(plain, source, target)
+        bare = _BARE[found.format](plain, source, target)
     printing.print_bare(source, target, bare, as_json=given.json)
     return 0
 
@@ -105,7 +118,7 @@ def verify(argv: Sequence[str] | None = None) -> int:
     )
     _add_source(parser)
     given = parser.parse_args(argv)
-    found = _found(given)
+    found = find(given.source, epoch=given.epoch, symbol=given.symbol)
     from converters import pipeline  # torch takes a second to load
 
     compared = pipeline.verify_source(found.model, found.opener, given.input, given.input_shape)
@@ -140,6 +153,8 @@ def _add_kinds(parser: argparse.ArgumentParser) -> None:
 
 def _kinds(given: argparse.Namespace) -> frozenset[str]:
     """Return which artifacts are wanted."""
+    if given.only and (given.no_onnx or given.safetensors):
+        raise SpecError(f"--only {given.only} goes with neither --no-onnx nor --safetensors")
     if given.only:
         return frozenset({given.only})
     also = (("onnx", not given.no_onnx), ("safetensors", given.safetensors))
@@ -150,7 +165,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="SOURCE", help=CHECKPOINT)
     parser.add_argument(
         "epoch",
-        type=int,
+        type=epoch_number,
         nargs="?",
         metavar="EPOCH",
         help="with SOURCE a prefix, as MXNet names checkpoints: `resnet-50 0`",
@@ -174,6 +189,9 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the graph of a .params file (default: the -symbol.json beside it)",
     )
+
+
+def _add_checks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--architecture",
         metavar="NAME",
@@ -185,9 +203,6 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the raw weights of a PyTorch checkpoint that has averaged ones too",
     )
-
-
-def _add_checks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimizer",
         action="store_true",
@@ -202,14 +217,11 @@ def _add_checks(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _found(given: argparse.Namespace) -> Found:
-    return find(
-        given.source,
-        epoch=given.epoch,
-        symbol=given.symbol,
-        architecture=given.architecture,
-        raw=given.raw,
-    )
+def epoch_number(text: str) -> int:
+    """Return what EPOCH says, as argparse wants it."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no epoch, a whole number from 0")
+    return int(text)
 
 
 def _name(text: str) -> str:

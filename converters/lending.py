@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from converters.formats import SGD, Executed
-from converters.lowering import Infer, Lowered, Lowering, borrowed
+from converters.lowering import Infer, Lowered, Lowering, borrowed, check_floats
 from converters.mx import MXSource
 from models.architectures import Architecture, find
 from models.architectures.gluon_resnet import FIRST_STAGE, GluonResNetV2
@@ -145,14 +145,20 @@ class LentSource:
 
     def _found(self, arrays: Mapping[str, Array], whole: nn.Module) -> Arguments:
         """Read the number of classes and the widths off the arrays."""
+        for name, array in arrays.items():
+            check_floats(self.name, name, array)
         names = _names(whole, self._naming)
         head = [key for key in names if key.endswith("weight")][-1]
         wanted = [*self._naming.widths(whole), head]
-        sizes = [arrays[names[key]].shape for key in wanted if names[key] in arrays]
-        if len(sizes) < len(wanted) or not all(sizes):
-            missing = [names[key] for key in wanted if names[key] not in arrays]
-            raise WeightMismatch(f"{self.name}: as {self._entry.name}", missing=missing)
-        *widths, classes = (int(one[0]) for one in sizes)
+        shapes = {names[key]: arrays[names[key]].shape for key in wanted if names[key] in arrays}
+        misshapen = [
+            f"{name} is {shape}, expected a width first"
+            for name, shape in shapes.items()
+            if 0 in (shape or (0,))
+        ]
+        if misshapen or len(shapes) < len(wanted):
+            self._check(arrays, names, misshapen)
+        *widths, classes = (int(shapes[names[key]][0]) for key in wanted)
         return {"num_classes": classes, "widths": tuple(widths)}
 
     def _matched(self, arrays: Mapping[str, Array], module: nn.Module) -> dict[str, Array]:
@@ -164,6 +170,17 @@ class LentSource:
             for ours, theirs in names.items()
             if theirs in arrays and arrays[theirs].shape != shapes[ours]
         ]
+        self._check(arrays, names, misshapen)
+        fixed = {key for key, one in module.named_parameters() if not one.requires_grad}
+        return {
+            ours: np.ones(shapes[ours], np.float32) if ours in fixed else arrays[theirs]
+            for ours, theirs in names.items()
+        }
+
+    def _check(
+        self, arrays: Mapping[str, Array], names: Mapping[str, str], misshapen: Sequence[str]
+    ) -> None:
+        """Raise WeightMismatch unless the file has these names and no others, of these shapes."""
         missing = [theirs for theirs in names.values() if theirs not in arrays]
         unexpected = sorted(arrays.keys() - set(names.values()))
         if missing or unexpected or misshapen:
@@ -173,11 +190,6 @@ class LentSource:
                 unexpected=unexpected,
                 misshapen=misshapen,
             )
-        fixed = {key for key, one in module.named_parameters() if not one.requires_grad}
-        return {
-            ours: np.ones(shapes[ours], np.float32) if ours in fixed else arrays[theirs]
-            for ours, theirs in names.items()
-        }
 
 
 def _naming(entry: Architecture) -> Naming:

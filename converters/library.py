@@ -98,7 +98,8 @@ def _write(
         if target.suffix == ".safetensors":
             safetensors.torch.save_file(dict(state), temporary)
         else:
-            torch.save(dict(state), temporary)
+            with temporary.open("wb") as file:
+                torch.save(dict(state), file)
         again = match(read(temporary, target, raw=False).tensors, target, lineage.architecture)
         if not _equal(again.tensors, checkpoint.network.tensors):
             raise ParityError(f"{target}: tensors read back differ from what was written")

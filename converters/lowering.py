@@ -94,7 +94,7 @@ class Lowering:
         self._infer = infer
         self._inputs: list[Input] = []
         self._nodes: list[Node] = []
-        self._names: set[str] = set()
+        self._names: dict[str, int] = {}  # how many of that name there have been
         self._tensors: dict[str, Array] = {}
         self._ties: list[tuple[str, str]] = []
         # With the array itself: another could get its address once it is gone.
@@ -105,7 +105,7 @@ class Lowering:
     def input(self, name: str, shape: Shape) -> Value:
         """Add an input of the graph."""
         self._inputs.append(Input(name, shape))
-        self._names.add(name)
+        self._names[name] = 1
         return Value(name, shape)
 
     def add(
@@ -148,11 +148,11 @@ class Lowering:
         return Value(name, inferred.shape)
 
     def _unique(self, at: str) -> str:
-        name, count = at, 1
+        name, count = at, self._names.get(at, 0)
         while name in self._names:
             count += 1
             name = f"{at}_{count}"
-        self._names.add(name)
+        self._names[at], self._names[name] = max(count, 1), 1
         return name
 
     def _own(self, node: str, wanted: Mapping[str, Shape], given: Mapping[str, Array]) -> None:
@@ -194,6 +194,14 @@ class Lowering:
             ties=tuple(self._ties),
         )
         return Network(graph, self._tensors)
+
+
+def check_floats(source: Path, name: str, array: Array) -> None:
+    """Raise FormatError unless a stored array holds numbers that a layer can compute with."""
+    if array.dtype.kind != "f":
+        raise FormatError(
+            source, f"array {name}", found=f"{array.dtype} numbers", expected="floats"
+        )
 
 
 def borrowed(net: Lowering, graph: Graph, tensors: Mapping[str, Array]) -> Lowered:

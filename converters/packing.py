@@ -20,7 +20,7 @@ _MAGIC: dict[bytes, Callable[..., Any]] = {
     b"\xfd7zXZ\x00": lzma.LZMAFile,
     b"\x1f\x8b": gzip.GzipFile,
 }
-_ENDINGS = re.compile(r"(-\d{4}\.params|\.(xz|gz|t7|params|pth\.tar|pth|pt|safetensors|onnx))$")
+_ENDINGS = re.compile(r"(-\d{4,9}\.params|\.(xz|gz|t7|params|pth\.tar|pth|pt|safetensors|onnx))$")
 
 
 @contextmanager

@@ -251,7 +251,7 @@ def _output_kind(graph: Graph) -> Output:
         node = graph.node(node.inputs[0])
     if node is not None and node.op == "LogSoftmax":
         return "log_probabilities"
-    if node is not None and node.op == "Softmax":
+    if node is not None and node.op in ("Softmax", "Sigmoid"):  # Sigmoid: each class its own
         return "probabilities"
     return "logits"
 

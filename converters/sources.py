@@ -9,11 +9,12 @@ from converters.formats import Opener, Source
 from converters.mx import MXSource, params
 from converters.mx import checkpoints as mx
 from converters.packing import first_bytes
+from converters.signatures import LENGTH, described
 from converters.t7 import T7Source
 from converters.t7.checkpoints import locate
-from models.errors import SpecError
+from converters.t7.reader import order
+from models.errors import FormatError, SpecError
 
-HEAD = 40  # bytes that tell
 TORCH7, MXNET, PYTORCH = "Torch7", "MXNet", "PyTorch"
 
 
@@ -46,7 +47,7 @@ def find(
         FormatError: A packed file is damaged.
     """
     located = find_mxnet(source, epoch=epoch, symbol=symbol)
-    if located is None and source.is_file() and _is_pytorch(first_bytes(source, HEAD)):
+    if located is None and source.is_file() and _is_pytorch(first_bytes(source, LENGTH)):
         opener: Opener = _deferred("converters.pth", "PthSource", asked=architecture, raw=raw)
         return Found(PYTORCH, source, opener)
     if raw:
@@ -54,6 +55,10 @@ def find(
     if located is not None:
         opener = partial(MXSource, symbol_path=located.symbol)
         if architecture is not None:
+            if located.symbol is not None:
+                raise SpecError(
+                    f"--architecture lends a graph to arrays without one: {located.symbol} has it"
+                )
             opener = _deferred("converters.lending", "LentSource", architecture=architecture)
         return Found(MXNET, located.params, opener, None, located.epoch)
     if architecture is not None:
@@ -92,11 +97,23 @@ def find_mxnet(
     if source.is_dir() and (located := mx.of_folder(source, symbol)) is not None:
         return located
     if source.is_file():
-        head = first_bytes(source, HEAD)
+        head = first_bytes(source, LENGTH)
         if params.is_params(head):
             return mx.of_file(source, symbol)
         if head.lstrip()[:1] == b"{":
             raise SpecError(f"{source}: a symbol is half a checkpoint: name the .params beside it")
+        if order(head) is None and not _is_pytorch(head):
+            raise FormatError(
+                source,
+                0,
+                found=described(head),
+                expected="a checkpoint: a Torch7 .t7, an MXNet .params or a PyTorch file",
+            )
+    if not source.exists() and (forgotten := mx.of_prefix(source)) is not None:
+        raise SpecError(
+            f"{source}: no such file; {forgotten.name} is there: add its epoch, "
+            f"{mx.of_file(forgotten).epoch}"
+        )
     if symbol is not None:
         raise SpecError(f"--symbol goes with an MXNet .params file, which {source} is not")
     return None

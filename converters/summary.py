@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from converters.cli import CHECKPOINT
+from converters.cli import CHECKPOINT, epoch_number
 from converters.mx import MXSource, checkpoints
 from converters.mx import inspection as mxnet
 from converters.packing import unpacked
@@ -31,7 +31,11 @@ def inspect(argv: Sequence[str] | None = None) -> int:
         help=CHECKPOINT,
     )
     parser.add_argument(
-        "epoch", type=int, nargs="?", metavar="EPOCH", help="with SOURCE a prefix, as in MXNet"
+        "epoch",
+        type=epoch_number,
+        nargs="?",
+        metavar="EPOCH",
+        help="with SOURCE a prefix, as in MXNet",
     )
     parser.add_argument("--symbol", type=Path, metavar="FILE", help="the graph of a .params file")
     parser.add_argument(

@@ -80,9 +80,9 @@ def read(path: Path) -> Checkpoint:
 def save_pt(path: Path, checkpoint: Checkpoint) -> None:
     """Write a `.pt`; the caller chooses a temporary name."""
     state = {name: torch.from_numpy(array) for name, array in _owned(checkpoint.network).items()}
-    torch.save(
-        {"format": FORMAT, "schema": SCHEMA, **_texts(checkpoint), "state_dict": state}, path
-    )
+    content = {"format": FORMAT, "schema": SCHEMA, **_texts(checkpoint), "state_dict": state}
+    with path.open("wb") as file:  # a path's name would be in the archive, temporary as it is
+        torch.save(content, file)
 
 
 def load_pt(path: Path) -> Checkpoint:

@@ -19,7 +19,7 @@ LegacyModelError            entry points print "error: <message>" and return 1
 from collections.abc import Sequence
 from pathlib import Path
 
-SHOWN = 8  # layers of one class in a message
+SHOWN = 8  # names in a message
 
 
 class LegacyModelError(Exception):
@@ -44,7 +44,7 @@ class UnsupportedLayer(LegacyModelError):
         paths: dict[str, list[str]] = {}
         for path, what in layers:
             paths.setdefault(what, []).append(path or "the network itself")
-        listed = "; ".join(f"{_some(places)}: {what}" for what, places in paths.items())
+        listed = "; ".join(f"{some(places)}: {what}" for what, places in paths.items())
         count = f"{len(layers)} layer{'s' if len(layers) != 1 else ''}"
         advice = (
             ". A rule for a layer is one function, see CONTRIBUTING.md; --only safetensors "
@@ -56,9 +56,10 @@ class UnsupportedLayer(LegacyModelError):
         )
 
 
-def _some(places: Sequence[str]) -> str:
-    more = f" and {len(places) - SHOWN:,} more" if len(places) > SHOWN else ""
-    return ", ".join(places[:SHOWN]) + more
+def some(names: Sequence[str]) -> str:
+    """Return the first of many names, and how many more there are."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 class WeightMismatch(LegacyModelError):
@@ -77,7 +78,7 @@ class WeightMismatch(LegacyModelError):
         self.unexpected = tuple(unexpected)
         self.misshapen = tuple(misshapen)
         lists = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-        parts = [f"{kind}: {', '.join(names)}" for kind, names in lists.items() if names]
+        parts = [f"{kind}: {some(names)}" for kind, names in lists.items() if names]
         super().__init__(f"{where}: tensors do not match: {'; '.join(parts)}")
 
 

@@ -66,8 +66,18 @@ def _exported(module: fx.GraphModule, graph: Graph) -> onnx.ModelProto:
     )
     assert program is not None  # None is for a call that writes the file itself
     proto: onnx.ModelProto = program.model_proto
+    _forget_origin(proto)
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def _forget_origin(proto: onnx.ModelProto) -> None:
+    """Remove what the exporter noted of the program and the machine that it ran on."""
+    graph = proto.graph
+    for noted in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        del noted.metadata_props[:]
+    for tensor in graph.initializer:
+        del tensor.metadata_props[:]
 
 
 def _reason(error: Exception) -> str:

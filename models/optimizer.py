@@ -65,7 +65,8 @@ def save_optimizer(path: Path, optimizer: Optimizer) -> None:
     fields["buffers"] = {
         name: torch.from_numpy(array.copy()) for name, array in optimizer.buffers.items()
     }
-    torch.save({"format": FORMAT, "schema": SCHEMA, **fields}, path)
+    with path.open("wb") as file:
+        torch.save({"format": FORMAT, "schema": SCHEMA, **fields}, file)
 
 
 def load_optimizer(path: Path) -> Optimizer:

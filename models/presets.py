@@ -267,7 +267,8 @@ def _read(path: Path) -> InputSpec:
         RecursionError,
     ) as error:
         wanted = ", ".join(field.name for field in fields(InputSpec))
-        raise SpecError(f"{path}: no input convention ({error}): expected {wanted}") from error
+        reason = f"no {error.args[0]}" if type(error) is KeyError else error
+        raise SpecError(f"{path}: no input convention ({reason}): expected {wanted}") from error
 
 
 def described(sizes: Collection[int] | None = None) -> str:

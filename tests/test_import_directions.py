@@ -96,10 +96,11 @@ def test_readers_need_nothing_but_numpy() -> None:
     allowed = set(sys.stdlib_module_names) | {"numpy"}
     torch7 = ("reader", "records", "binary", "text", "decimals", "objects")
     names = (*(f"converters.t7.{one}" for one in torch7), "converters.mx.params")
-    for name in (*names, "converters.mx.symbol"):
+    ours = ("converters.signatures",)
+    for name in (*names, "converters.mx.symbol", "converters.signatures"):
         for module in imported(ROOT / f"{name.replace('.', '/')}.py"):
             top = module.partition(".")[0]
-            assert top in allowed or module.startswith(("models.errors", *names)), module
+            assert top in allowed or module.startswith(("models.errors", *names, *ours)), module
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)

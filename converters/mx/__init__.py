@@ -18,7 +18,7 @@ from converters.mx.network import (
     variables,
 )
 from converters.mx.symbol import Symbol
-from models.errors import FormatError, SpecError
+from models.errors import FormatError, SpecError, some
 from models.graph import Array, Shape
 from models.spec import InputSpec
 
@@ -66,7 +66,7 @@ class MXSource:
         self._read = {node.name for node in nodes if node.op == NULL}
         self._read |= implied(self._symbol) if self._symbol else set()
         unread = [one for one in self.arrays if self.role(one) == "other"]
-        self.notes: tuple[str, ...] = (f"no operator reads {_listed(unread)}",) if unread else ()
+        self.notes: tuple[str, ...] = (f"no operator reads {some(unread)}",) if unread else ()
 
     def graph(self) -> tuple[Path, Symbol]:
         """Return the symbol and where it is.
@@ -124,11 +124,6 @@ class MXSource:
         if self._symbol is not None and name not in self._read:
             return "other"
         return "statistic" if name.endswith(STATISTICS) else "parameter"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
 
 
 def _bare(path: Path, arrays: Mapping[str, Array | None]) -> dict[str, Array]:

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from models.errors import SpecError
+from models.errors import SpecError, some
 
 SYMBOL = "-symbol.json"
-_NUMBERED = re.compile(r"(?P<prefix>.+)-(?P<epoch>\d{4})\.params(\.xz|\.gz)?")
+_NUMBERED = re.compile(r"(?P<prefix>.+)-(?P<epoch>\d{4,9})\.params(\.xz|\.gz)?")
 _PARAMS = re.compile(r"(?P<prefix>.+)\.params(\.xz|\.gz)?")
 
 
@@ -53,12 +53,21 @@ def of_epoch(prefix: Path, epoch: int, symbol: Path | None = None) -> Located:
     Raises:
         SpecError: It is not there; the message lists which epochs are.
     """
+    if prefix.is_file() or prefix.is_dir():
+        kind = "folder" if prefix.is_dir() else "file"
+        raise SpecError(f"{prefix}: a {kind}; with EPOCH, SOURCE is a prefix, such as resnet-50")
     name = f"{prefix.name}-{epoch:04}.params"
     for ending in ("", ".xz", ".gz"):
         if (found := prefix.with_name(name + ending)).is_file():
             return of_file(found, symbol)
     there = _listed(one for one in _all(prefix.parent) if one.name.startswith(f"{prefix.name}-"))
     raise SpecError(f"{prefix.with_name(name)}: no such file; there are {there}")
+
+
+def of_prefix(prefix: Path) -> Path | None:
+    """Return the first checkpoint of that prefix, whose epoch somebody forgot to say."""
+    found = [one for one in _all(prefix.parent) if one.name.startswith(f"{prefix.name}-")]
+    return next((one for one in found if of_file(one).epoch is not None), None)
 
 
 def of_folder(folder: Path, symbol: Path | None = None) -> Located | None:
@@ -83,6 +92,4 @@ def _all(folder: Path) -> list[Path]:
 
 
 def _listed(found: Iterable[Path]) -> str:
-    names = [one.name for one in found]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return (", ".join(names[:5]) or "no .params") + more
+    return some([one.name for one in found]) or "no .params"

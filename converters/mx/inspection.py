@@ -1,11 +1,12 @@
 """What `relume inspect` says of a `.params` file and its symbol: JSON, and lines for people."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from converters.mx import MXSource
-
-MAX_LISTED = 5
+from models.errors import some
+from models.terminal import escaped
 
 
 def described(source: MXSource, size: int) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def described(source: MXSource, size: int) -> dict[str, Any]:
                 "dtype": str(array.dtype),
                 "shape": list(array.shape),
                 "elements": array.size,
+                "bytes": array.nbytes,
             }
             for name, array in source.arrays.items()
         ],
@@ -46,28 +48,23 @@ def described(source: MXSource, size: int) -> dict[str, Any]:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """Return what people read of a description."""
-    layers = ", ".join(f"{name} {count:,}" for name, count in found["layers"].items())
     facts = {
         "epoch": "" if found["epoch"] is None else f"{found['epoch']:,}",
         "symbol": Path(found["symbol"]).name if found["symbol"] else "none beside the file",
-        "layers": layers,
-        "inputs": ", ".join(found["inputs"]),
-        "parameters": _sum(found, "parameters", "parameter")
-        + f" ({', '.join(found['parameter_types'])})",
+        "layers": some([f"{name} {count:,}" for name, count in found["layers"].items()]),
+        "inputs": some(found["inputs"]),
+        "parameters": _sum(found, "parameters", "parameter", found["parameter_types"]),
         "statistics": _sum(found, "statistics", "statistic"),
-        "not read": _unread(found),
-        "no rule": ", ".join(found["without_rule"]),
+        "not read": some([one["path"] for one in found["contents"] if one["role"] == "other"]),
+        "no rule": some(found["without_rule"]),
     }
     head = f"{Path(found['source']).name}: {found['format']}, {found['bytes']:,} bytes"
-    return [head, *(f"  {name:12}{text}" for name, text in facts.items() if text)]
+    return [escaped(head), *(escaped(f"  {name:12}{text}") for name, text in facts.items() if text)]
 
 
-def _sum(found: dict[str, Any], numbers: str, stem: str) -> str:
+def _sum(found: dict[str, Any], numbers: str, stem: str, types: Sequence[str] = ()) -> str:
     count = found[f"{stem}_tensors"]
-    return f"{found[numbers]:,} in {count:,} array{'s' if count != 1 else ''}" if count else ""
-
-
-def _unread(found: dict[str, Any]) -> str:
-    names = [one["path"] for one in found["contents"] if one["role"] == "other"]
-    more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more
+    if not count:
+        return ""
+    listed = f" ({', '.join(types)})" if types else ""
+    return f"{found[numbers]:,} in {count:,} array{'s' if count != 1 else ''}{listed}"

@@ -24,12 +24,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from converters.signatures import LENGTH, described
 from models.errors import FormatError
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
 
 MAGIC = 0x112
+EXPECTED = "an MXNet .params file (12 01 00 ...)"
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 DENSE, ROW_SPARSE, CSR = range(3)
 STORED = {DENSE: "dense", ROW_SPARSE: "row_sparse", CSR: "csr"}
@@ -51,18 +53,11 @@ TYPES: dict[int, np.dtype[Any]] = {
     11: np.dtype("<u8"),
     BFLOAT16: np.dtype("<u2"),  # the upper half of a float32
 }
+INDICES = (4, 6, 10, 11)
 MAX_DIMENSIONS = 32
+MAX_ARRAYS = 100_000  # ResNet of 1001 layers has 7,000; a placeholder is 4 bytes of zeros
 LARGEST_EMPTY = 1 << 40  # an array's sizes but those of 0: numpy has bounds, the file sets none
 MAX_DENSE = 1 << 22  # numbers that sparse arrays of a small file may unfold to, all together
-
-_OTHERS = {
-    b"PK\x03\x04": "a zip archive: a PyTorch or NumPy file?",
-    b"<": "text: a web page in place of the file?",
-    b"{": "text: a symbol file?",
-    b"version https://git-lfs": "a Git LFS pointer: `git lfs pull` fetches the file",
-    b"\x89HDF": "an HDF5 file: a Keras checkpoint?",
-    b"\x80\x02": "a Python pickle: a PyTorch checkpoint?",
-}
 
 
 class Params(NamedTuple):
@@ -120,9 +115,12 @@ class _Reader:
 
     def read(self) -> Params:
         if not is_params(self._data[:8]):
-            raise self._error(0, _what(self._data[:40]), "an MXNet .params file (12 01 00 ...)")
-        self._at = 16
+            raise self._error(0, described(self._data[:LENGTH]), EXPECTED)
+        self._at = 8
+        self._take("Q")  # reserved
         count = self._count("arrays", 4)  # a placeholder of V0 has no more
+        if count > MAX_ARRAYS:
+            raise self._error(16, f"{count:,} arrays", f"at most {MAX_ARRAYS:,}")
         arrays = [self._array() for _ in range(count)]
         at = self._at
         named = self._count("names", 8)
@@ -243,8 +241,10 @@ class _Reader:
         wanted: list[tuple[Shape, int]] = []
         for _ in range(PARTS[storage]):
             (index,) = self._take("i")
-            if index not in TYPES or TYPES[index].kind not in "iu" or index == BFLOAT16:
-                raise self._error(self._at - 4, f"indices of type {index}", "whole numbers")
+            if index not in INDICES:
+                raise self._error(
+                    self._at - 4, f"indices of type {index}", "whole numbers of 4 or 8 bytes"
+                )
             wanted.append((self._shape(self._at, "q"), index))
         counted = wanted[-1][0]
         numbers = self._dense((*counted, *held[1:]) if storage == ROW_SPARSE else counted, kind)
@@ -271,7 +271,9 @@ class _Reader:
         (count,) = self._take("Q")
         if count * least > self._left():
             raise self._error(
-                self._at - 8, f"{count:,} {what}", f"at most {self._left() // least:,}, in the rest"
+                self._at - 8,
+                f"{count:,} {what}",
+                f"at most {self._left() // least:,} in the {self._left():,} bytes left",
             )
         return int(count)
 
@@ -329,13 +331,6 @@ def _within(places: Array, end: int) -> bool:
 def _widened(halves: Array) -> Array:
     """Return bfloat16 patterns as the float32 numbers that they are, exactly."""
     return (halves.astype(np.uint32) << 16).view(np.float32)
-
-
-def _what(head: bytes) -> str:
-    if not head:
-        return "an empty file"
-    found = next((what for magic, what in _OTHERS.items() if head.startswith(magic)), None)
-    return found or f"bytes {head[:8].hex(' ')}"
 
 
 def _by(shape: Shape) -> str:

@@ -16,6 +16,7 @@ from models.errors import FormatError
 
 MAX_BYTES = 1 << 24  # ResNet of 1001 layers has 2 MB
 MAX_VALUES = 400_000  # commas and brackets of JSON, 23,000 with ResNet-164: each becomes an object
+MAX_NAME = 1_000
 UNVERSIONED = 800  # a file that names no release is from before 0.9
 
 
@@ -158,6 +159,8 @@ class _Reader:
     def _text(self, at: str, value: Any, key: str) -> str:
         if not isinstance(value, str):
             raise self._error(f"{at}, {key}", value, "a string")
+        if len(value) > MAX_NAME:  # each output of an operator gets the name anew
+            raise self._error(f"{at}, {key}", f"{len(value):,} characters", f"at most {MAX_NAME:,}")
         return value
 
     def _error(self, at: str, found: Any, expected: str) -> FormatError:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoint import DAMAGE, check_sums
-from models.errors import FormatError, SpecError
+from models.errors import FormatError, SpecError, some
 from models.graph import Array
 
 # Where training programs keep weights: Lornatang's and timm's names first.
@@ -127,9 +127,11 @@ def _arrays(weights: Mapping[Any, Any], name: Path) -> dict[str, Array]:
         else:
             odd.append(f"{key} ({_described(value)})")
     if odd or not found:
-        listed = ", ".join(odd[:8]) + (f" and {len(odd) - 8:,} more" if len(odd) > 8 else "")
         raise FormatError(
-            name, "the state dictionary", found=listed or "nothing", expected="tensors of numbers"
+            name,
+            "the state dictionary",
+            found=some(odd) or "nothing",
+            expected="tensors of numbers",
         )
     return found
 

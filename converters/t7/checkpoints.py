@@ -58,7 +58,7 @@ def _of_folder(folder: Path) -> Path:
     found = sorted(one for one in folder.glob("*.t7") if not one.name.startswith("optimState"))
     if len(found) == 1:
         return found[0]
-    names = ", ".join(one.name for one in found[:5]) or "no .t7 file"
+    names = ", ".join(one.name for one in found[:5]) or "no .t7 or .params file"
     raise SpecError(f"{folder}: a folder with {names}; expected {LATEST}, or one model alone")
 
 

@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from converters.signatures import LENGTH, described
 from converters.t7.binary import BinaryRecords
 from converters.t7.objects import NATIVE, TEXT, Layout, T7File, Tensor
 from converters.t7.records import RECUR_FUNCTION, Records, kind
@@ -96,31 +97,22 @@ def _sound(records: Records) -> list[bool]:
     ]
 
 
-def _order(name: Path, data: mmap.mmap | bytes) -> str:
-    """Return `<`, `>` or `text`, by the type id that every file starts with.
-
-    Raises:
-        FormatError: There is none; the error names what the file is instead, if that is known.
-    """
-    head = bytes(data[:4])
+def order(head: bytes) -> str | None:
+    """Return `<`, `>` or `text`, by the type id that every file starts with; None without one."""
     if head[:1] in b"012345678" and head[1:2] == b"\n":
         return "text"
-    if len(head) == 4:
-        for order in "<>":
-            if 0 <= struct.unpack(f"{order}i", head)[0] <= RECUR_FUNCTION:
-                return order
-    others = {
-        b"PK\x03\x04": "a zip archive, as PyTorch writes (`relume convert` takes those)",
-        b"\x89PNG": "a PNG image",
-        b"\xfd7zX": "xz-compressed data",
-        b"\x1f\x8b": "gzip-compressed data",
-        b"\x80\x02": "a Python pickle, as PyTorch wrote (`relume convert` takes those)",
-        b"\xff\xd8\xff": "a JPEG image",
-        b"\x12\x01\x00\x00": "an MXNet .params file",
-    }
-    found = next((what for magic, what in others.items() if head.startswith(magic)), None)
-    if head[:1] == b"\x08" and head[2:3] == b"\x12":  # ir_version, then a string's length
-        found = "an ONNX file, which a conversion writes"
-    raise T7File(name, data, NATIVE).error(
-        0, found or f"bytes {head.hex(' ')}", "a .t7: type id 0 to 8, as an int or a line of text"
-    )
+    if len(head) >= 4:
+        for found in "<>":
+            if 0 <= struct.unpack(f"{found}i", head[:4])[0] <= RECUR_FUNCTION:
+                return found
+    return None
+
+
+def _order(name: Path, data: mmap.mmap | bytes) -> str:
+    """Return the order, or raise FormatError, which names what the file is if that is known."""
+    head = bytes(data[:LENGTH])
+    if (found := order(head)) is None:
+        raise T7File(name, data, NATIVE).error(
+            0, described(head), "a .t7: type id 0 to 8, as an int or a line of text"
+        )
+    return found

@@ -207,7 +207,12 @@ def test_labels_come_from_a_file(tiny: Path, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize(
     ("last", "kind"),
-    [("nn.LogSoftMax", "log_probabilities"), ("nn.SoftMax", "probabilities")],
+    [
+        ("nn.LogSoftMax", "log_probabilities"),
+        ("nn.SoftMax", "probabilities"),
+        ("nn.Sigmoid", "probabilities"),  # each class its own, which softmax would spoil
+        ("nn.Tanh", "logits"),
+    ],
 )
 def test_the_output_kind_is_read_off_the_last_layer(
     last: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -281,6 +286,10 @@ def test_results_are_not_overwritten_unasked(
         (
             ["--input", "torch-512"],
             "--input torch-512: no such preset; there are torch-299 (328 to 299), torch-224",
+        ),
+        (
+            ["--only", "onnx", "--no-onnx"],
+            "--only onnx goes with neither --no-onnx nor --safetensors",
         ),
         (["--input", "none"], "--input none: no shapes; --input-shape 2,3,8,8 gives them"),
         (["--input-shape", "2,3,224,224"], "it goes with --input none"),

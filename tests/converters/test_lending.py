@@ -10,9 +10,10 @@ import pytest
 from converters.cli import convert
 from converters.lending import LentSource
 from converters.mx import MXSource, params
+from converters.mx.params import V3
 from converters.sources import find
 from models.build import build
-from models.errors import SpecError, WeightMismatch
+from models.errors import FormatError, SpecError, WeightMismatch
 from models.ops import infer
 from models.verify import run
 from tests.mx_writer import params as written
@@ -28,7 +29,7 @@ def altered(folder: Path, changes: Mapping[str, np.ndarray | None]) -> Path:
     """Write the saved parameters with some of them changed, added, or left out."""
     arrays = {**params.read(golden(SAVED)).arrays, **changes}
     path = folder / "altered.params"
-    path.write_bytes(written({key: one for key, one in arrays.items() if one is not None}))
+    path.write_bytes(written({key: one for key, one in arrays.items() if one is not None}, V3))
     return path
 
 
@@ -74,8 +75,13 @@ def test_a_scale_that_stays_one_is_not_taken(tmp_path: Path) -> None:
             {"features.2.gamma": np.ones(9, "f4")},
             "misshapen: features.2.gamma is (9,), expected (8,)",
         ),
+        (
+            {"features.1.weight": np.ones((0, 3, 7, 7), "f4")},
+            "misshapen: features.1.weight is (0, 3, 7, 7), expected a width first",
+        ),
+        ({"output.weight": np.array(5, "f4")}, "output.weight is (), expected a width first"),
     ],
-    ids=["missing", "missing, and needed for the widths", "unexpected", "misshapen"],
+    ids=["missing", "missing, and needed for the widths", "unexpected", "misshapen", "0", "none"],
 )
 def test_every_name_and_shape_has_to_match(
     tmp_path: Path, changes: dict[str, np.ndarray | None], message: str
@@ -85,6 +91,13 @@ def test_every_name_and_shape_has_to_match(
         LentSource(altered(tmp_path, changes), architecture="gluon_resnet_v2_10")
     with pytest.raises(WeightMismatch, match=re.escape(message)):
         LentSource(altered(tmp_path, changes), architecture="gluon_resnet_v2_10")
+
+
+def test_numbers_that_no_layer_has(tmp_path: Path) -> None:
+    """Weights are floats."""
+    path = altered(tmp_path, {"output.bias": np.ones(10, "i4")})
+    with pytest.raises(FormatError, match=r"array output\.bias: found int32 numbers, expected flo"):
+        LentSource(path, architecture="gluon_resnet_v2_10")
 
 
 def test_another_depth_is_refused() -> None:

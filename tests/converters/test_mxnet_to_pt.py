@@ -18,6 +18,7 @@ from models.checkpoint import read
 from models.postprocess import probabilities
 from models.session import Session
 from models.verify import run
+from tests.mx_writer import checkpoint, node, symbol
 from tests.oracles import ROOT, golden
 
 RELATIVE = 1e-6
@@ -125,12 +126,36 @@ def test_without_its_symbol_it_is_one_line(good: Path, capsys: pytest.CaptureFix
     assert "no symbol beside it, which has the graph: --symbol FILE" in capsys.readouterr().err
 
 
-def test_tensors_alone_are_written_of_a_t7_only(
-    good: Path, capsys: pytest.CaptureFixture[str]
+def test_tensors_alone(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a network; of a PyTorch checkpoint they are what it is."""
+    bare = ["--only", "safetensors", "--verify", "none", "--json"]
+    good.with_name("net-symbol.json").unlink()
+    assert convert([str(good), *bare]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert Path(found["safetensors"]).name == "net.safetensors"
+    assert found["format"] == "relume-tensors"
+    torch.save({"weight": torch.zeros(2)}, good.with_name("x.pth"))
+    assert convert([str(good.with_name("x.pth")), *bare]) == 1
+    assert "--verify none writes the tensors of Torch7 and MXNet, which" in capsys.readouterr().err
+
+
+def test_inspect_shows_nothing_that_moves_a_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is written unverified."""
-    assert convert([str(good), "--only", "safetensors", "--verify", "none"]) == 1
-    assert "--verify none writes the tensors of a .t7, which" in capsys.readouterr().err
+    """Names are a stranger's: they are shown escaped, and not all of a thousand."""
+    nodes = [
+        node("null", "data"),
+        *(node(f"\x1b[2J\ud800{index}", "x", [0]) for index in range(99)),
+    ]
+    heads = range(1, 100)
+    path = checkpoint(tmp_path, symbol(*nodes, heads=heads), {"\x07": np.ones(2, "f4")})
+    assert inspect([str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "no rule     \\x1b[2J\\ud8000, " in printed
+    assert " and 91 more" in printed
+    assert "not read    \\x07" in printed
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert "parameters" not in printed
 
 
 def test_the_doorway_works_from_any_directory(good: Path) -> None:

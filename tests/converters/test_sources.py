@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from converters.packing import base_name
 from converters.sources import MXNET, PYTORCH, TORCH7, find, find_mxnet
 from models.errors import FormatError, SpecError
 from tests.oracles import golden
@@ -53,6 +54,35 @@ def test_the_first_bytes_tell_the_format(folder: Path) -> None:
         assert find(folder / name).format == PYTORCH
 
 
+def test_a_forgotten_epoch_is_named(folder: Path) -> None:
+    """And where it is too much, what a prefix is."""
+    with pytest.raises(SpecError, match=r"net: no such file; net-0000\.params is there: add its e"):
+        find(folder / "net")
+    for given, kind in ((folder / "net-0000.params", "file"), (folder, "folder")):
+        with pytest.raises(SpecError, match=f"{given}: a {kind}; with EPOCH, SOURCE is a prefix"):
+            find(given, epoch=0)
+
+
+def test_what_is_no_checkpoint_is_called_by_its_name(folder: Path) -> None:
+    """Of no format, it is not blamed for lacking one's first bytes."""
+    (folder / "x.params").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(
+        FormatError, match="found a Git LFS pointer.*, expected a checkpoint: a Torch7 .t7, an MXN"
+    ):
+        find(folder / "x.params")
+
+
+def test_many_epochs(folder: Path) -> None:
+    """MXNet writes four digits at least."""
+    (folder / "net-0000.params").rename(folder / "net-12345.params")
+    found = find(folder / "net", epoch=12345)
+    assert (found.model.name, found.epoch) == ("net-12345.params", 12345)
+    located = find_mxnet(found.model)
+    assert located is not None
+    assert located.symbol == folder / "net-symbol.json"
+    assert base_name(found.model) == "net"
+
+
 def test_flags_of_another_format(folder: Path) -> None:
     """A flag that would count for nothing is refused."""
     path = write(folder / "x.t7", Module("nn.Identity"))
@@ -61,6 +91,8 @@ def test_flags_of_another_format(folder: Path) -> None:
             find(source, raw=True)
     with pytest.raises(SpecError, match="--architecture goes with MXNet arrays or a PyTorch ch"):
         find(path, architecture="resnet_v2_18")
+    with pytest.raises(SpecError, match=r"lends a graph to arrays without one: .*net-symbol.json"):
+        find(folder / "net-0000.params", architecture="resnet_v2_18")
 
 
 def test_the_symbol_beside_it(folder: Path) -> None:

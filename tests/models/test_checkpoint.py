@@ -364,3 +364,10 @@ def test_a_safetensors_with_another_number_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"tiny\.safetensors: damaged: the digest differs"):
         load_safetensors(path)
+
+
+def test_equal_artifacts_are_equal_files(tmp_path: Path) -> None:
+    """A file's bytes do not depend on where, or under which name, it is written."""
+    for name in ("first", "second"):
+        checkpoint.save_pt(tmp_path / name, tiny())
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()

@@ -13,6 +13,7 @@ from models.export import OPSET, annotate, export_onnx
 from models.graph import Graph, Network
 from models.session import Session
 from models.verify import run
+from tests.oracles import ROOT
 from tests.small_networks import (
     CASES,
     CLASSIFIER,
@@ -198,3 +199,10 @@ def test_the_table_is_the_whole_vocabulary() -> None:
     """No op is left out of the comparison with onnxruntime."""
     static = {node.op for graph in STATIC.values() for node in graph.nodes}
     assert {case.op for case in TABLE} | static >= {case.op for case in CASES}
+
+
+def test_nothing_of_the_machine_is_in_the_file() -> None:
+    """No path of the program that exported it, in any of its strings."""
+    written = export_onnx(build(filled(CLASSIFIER)), CLASSIFIER).SerializeToString()
+    assert b".py" not in written
+    assert str(ROOT).encode() not in written

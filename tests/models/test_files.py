@@ -1,11 +1,15 @@
 """Files are there whole or not at all, for those who may read them."""
 
 import os
+import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
 from models.errors import ArtifactError
 from models.files import refuse_existing, writing
@@ -113,3 +117,33 @@ def test_what_is_free_or_forced_is_not_refused(tmp_path: Path, name: str, force:
     (tmp_path / "a.pt").touch()
     refuse_existing([tmp_path / name], force=force)
     assert list(tmp_path.iterdir()) == [tmp_path / "a.pt"]
+
+
+def writers() -> dict[str, Callable[[Path], object]]:
+    """Return how each library writes a megabyte."""
+    numbers = np.ones(1 << 18, np.float32)
+
+    def torch_save(path: Path) -> None:
+        with path.open("wb") as file:
+            torch.save({"a": torch.from_numpy(numbers)}, file)
+
+    return {
+        "bytes": lambda path: path.write_bytes(numbers.tobytes()),
+        "torch": torch_save,
+        "safetensors": lambda path: save_file({"a": numbers}, path),
+    }
+
+
+@pytest.mark.parametrize("library", writers())
+def test_a_full_disk_names_the_file(tmp_path: Path, library: str) -> None:
+    """Whatever a library makes of the system's refusal, what is raised says it, and where."""
+    target = tmp_path / "a.pt"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))  # as a disk of that size would be
+    try:
+        with pytest.raises(OSError, match="File too large") as caught, writing() as files:
+            writers()[library](files.new(target))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(target)
+    assert list(tmp_path.iterdir()) == []

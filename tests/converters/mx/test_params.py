@@ -14,7 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.mx.params import MAX_DENSE, V1, V2, V3, Params, is_params, read, read_data
+from converters.mx.params import (
+    MAGIC,
+    MAX_ARRAYS,
+    MAX_DENSE,
+    V1,
+    V2,
+    V3,
+    Params,
+    is_params,
+    read,
+    read_data,
+)
 from models.errors import FormatError
 from tests.mx_writer import dense, listed, params
 from tests.oracles import golden
@@ -64,6 +75,16 @@ def test_arrays_are_read_only_views_of_the_file(tmp_path: Path, kind: str, versi
     np.testing.assert_array_equal(array, numbers)
     assert not array.flags.owndata
     assert not array.flags.writeable
+
+
+def test_a_file_of_zeros_is_no_list() -> None:
+    """Four bytes of zeros are a placeholder: so many of them are nobody's checkpoint."""
+    count = MAX_ARRAYS + 1
+    head = struct.pack("<QQQ", MAGIC, 0, count)
+    with pytest.raises(
+        FormatError, match="byte 16: found 100,001 arrays, expected at most 100,000"
+    ):
+        read_data(NAME, head + bytes(4 * count + 8))
 
 
 def test_layouts_may_be_mixed() -> None:
@@ -136,7 +157,7 @@ def test_sparse_arrays_are_made_dense() -> None:
         ),
         (
             sparse(1, (4, 2), [[1, 2]], [1]).replace(struct.pack("<ii", 6, 1), b"\0" * 8),
-            "indices of type 0, expected whole numbers",
+            "indices of type 0, expected whole numbers of 4 or 8 bytes",
         ),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else value[:40],
@@ -156,7 +177,7 @@ ONE = np.ones((2, 3), "f4")
     ("content", "message"),
     [
         (b"", "byte 0: found an empty file, expected an MXNet .params file"),
-        (b"\x80\x02}q", "found a Python pickle: a PyTorch checkpoint?"),
+        (b"\x80\x02}q", "found a Python pickle, as PyTorch wrote"),
         (b"\x13" + bytes(30), "found bytes 13 00 00 00 00 00 00 00"),
         (listed([])[:20], "byte 16: found the end of the file, expected more bytes"),
         (listed([dense(ONE)])[:-30], "2 x 3 numbers of 4 bytes, expected at most the 2 bytes left"),
@@ -201,7 +222,7 @@ ONE = np.ones((2, 3), "f4")
         ),
         (
             struct.pack("<QQQ", 0x112, 0, 1 << 60) + bytes(8),
-            "found 1,152,921,504,606,846,976 arrays, expected at most 2, in the rest",
+            "found 1,152,921,504,606,846,976 arrays, expected at most 2 in the 8 bytes left",
         ),
     ],
     ids=lambda value: "" if isinstance(value, bytes) else value[:40],

@@ -71,6 +71,10 @@ def test_what_users_attach_counts_before_settings() -> None:
         (b'{"nodes": [[[]]], "heads": []}', "node 0: found a list of 1, expected an object"),
         (b'{"nodes": [{"name": "x"}], "heads": []}', "node 0, op: found nothing, expected a str"),
         (b'{"nodes": [{"op": "x"}], "heads": []}', "node 0, name: found nothing, expected a str"),
+        (
+            symbol({**DATA, "name": "x" * 1001}),
+            "node 0, name: found 1,001 characters, expected at most 1,000",
+        ),
         (symbol({**DATA, "inputs": None}), "node 0, inputs: found nothing, expected a list"),
         (symbol({**DATA, "attrs": []}), "node 0 (data): found [], expected attributes as an"),
         (

@@ -238,7 +238,7 @@ STORAGE = t7(Shared(np.arange(6, dtype="f4"))).replace(
     [
         (b"", "byte 0: found an empty file, expected a .t7"),
         (b"\x07", "byte 0: found bytes 07, expected a .t7: type id 0 to 8"),
-        (b"PK\x03\x04rest", "zip archive, as PyTorch writes .converters/pth_to_pt.py"),
+        (b"PK\x03\x04rest", "zip archive, as PyTorch and NumPy write .`relume convert`"),
         (b"\x89PNG\r\n", "PNG image"),
         (b"\xff\xd8\xff\xe0", "JPEG image"),
         (b"\x08\x0a\x12\x07pytorch", "an ONNX file, which a conversion writes"),
