@@ -9,6 +9,10 @@ from models.errors import some
 from models.terminal import escaped
 
 
+MAX_ROWS = 20
+MAX_NAME = 60  # of an array, in characters
+
+
 def described(source: MXSource, size: int) -> dict[str, Any]:
     """Return the description of an open checkpoint of so many bytes."""
     learned = [name for name in source.arrays if source.role(name) == "parameter"]
@@ -59,7 +63,28 @@ def lines(found: dict[str, Any]) -> list[str]:
         "no rule": some(found["without_rule"]),
     }
     head = f"{Path(found['source']).name}: {found['format']}, {found['bytes']:,} bytes"
-    return [escaped(head), *(escaped(f"  {name:12}{text}") for name, text in facts.items() if text)]
+    said = [head, *(f"  {name:12}{text}" for name, text in facts.items() if text)]
+    return [*map(escaped, said), *_rows(found["contents"])]
+
+
+def _rows(contents: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a line for each of the first arrays: name, shape, type, bytes."""
+    shown = [
+        (
+            escaped(one["path"][:MAX_NAME]),
+            " x ".join(map(str, one["shape"])),
+            one["dtype"],
+            f"{one['bytes']:,}",
+        )
+        for one in contents[:MAX_ROWS]
+    ]
+    columns = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    rows = [
+        f"{name:{columns[0]}}  {shape:{columns[1]}}  {kind:{columns[2]}}  {size:>{columns[3]}}"
+        for name, shape, kind, size in shown
+    ]
+    more = len(contents) - MAX_ROWS
+    return [*([""] if rows else []), *rows, *([f"and {more:,} more: --json"] if more > 0 else [])]
 
 
 def _sum(found: dict[str, Any], numbers: str, stem: str, types: Sequence[str] = ()) -> str:
