@@ -118,7 +118,7 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
     proto, refused = _exported(module, network.graph, targets)
     if refused is not None and targets.pt is targets.safetensors is None:
         raise ExportError(f"{path}: {refused}")
-    checkpoint = Checkpoint(spec, network, _verified(module, network.graph, proto))
+    checkpoint = Checkpoint(spec, network, _verified(path, module, network.graph, proto))
     optimizer = _optimizer(source, options, checkpoint) if options.optimizer else None
     _write(checkpoint, proto, targets, optimizer)
     if refused is not None and targets.onnx is not None:
@@ -198,7 +198,7 @@ def export(path: Path, options: Options) -> Outcome:
     proto, refused = _exported(module, graph, targets)
     if refused is not None:
         raise ExportError(f"{path}: {refused}")
-    written = Checkpoint(spec, checkpoint.network, _verified(module, graph, proto))
+    written = Checkpoint(spec, checkpoint.network, _verified(path, module, graph, proto))
     _write(written, proto, targets)
     title = find(spec.architecture).title if spec.architecture else None
     return Outcome(path, Counter(), title, written, targets)
@@ -210,9 +210,9 @@ def _refuse_early(path: Path, targets: Targets, options: Options) -> None:
         raise SpecError(f"{path}: no such file")
     wanted = [target for target in targets if target is not None]
     folder = wanted[0].parent
-    if folder.exists() and not folder.is_dir():
-        raise SpecError(f"-o {folder}: a file, expected a folder")
     there = next(one for one in (folder, *folder.parents) if one.exists())
+    if not there.is_dir():
+        raise SpecError(f"-o {folder}: {there} is a file, expected a folder")
     if not os.access(there, os.W_OK):
         raise SpecError(f"{there}: nothing can be written there; -o DIR chooses another folder")
     try:
@@ -269,9 +269,14 @@ def _exported(
             return None, str(error)
 
 
-def _verified(module: fx.GraphModule, graph: Graph, proto: onnx.ModelProto | None) -> Report:
+def _verified(
+    path: Path, module: fx.GraphModule, graph: Graph, proto: onnx.ModelProto | None
+) -> Report:
     with step("verifying against float64"):
-        return verify(module, graph, proto)
+        try:
+            return verify(module, graph, proto)
+        except ParityError as error:
+            raise ParityError(f"{path}: {error}") from error
 
 
 def _optimizer(source: Source, options: Options, checkpoint: Checkpoint) -> Optimizer:

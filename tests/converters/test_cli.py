@@ -350,6 +350,7 @@ def test_broken_weights_are_not_converted(
     network = image_network()
     network.fields["modules"][2].fields["bias"] = np.array([0, np.nan, 0], "f4")
     line = refused(capsys, write(tmp_path / "net.t7", network), "--input", "torch-224")
+    assert "net.t7: " in line
     assert "not finite, in the file itself" in line
     assert not (tmp_path / "net.pt").exists()
 
@@ -390,14 +391,15 @@ def test_a_source_is_never_its_own_result(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "FILE"], "labels.txt: a file, expected a folder"),
+        (["-o", "FILE"], "labels.txt is a file, expected a folder"),
+        (["-o", "DEEPER"], "labels.txt is a file, expected a folder"),
         (
             ["--force", "--no-onnx", "--name", "taken"],
             "taken.pt: a folder is in the way",
         ),
         (["--input", "odd.json"], "odd.json: No such file"),
     ],
-    ids=["out is a file", "result is a folder", "no such convention"],
+    ids=["out is a file", "out is in a file", "result is a folder", "no such convention"],
 )
 def test_what_would_fail_at_the_end_fails_at_once(
     tiny: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
@@ -406,7 +408,8 @@ def test_what_would_fail_at_the_end_fails_at_once(
     labels = tiny.with_name("labels.txt")
     labels.write_text("a\n")
     (tiny.parent / "taken.pt").mkdir()
-    given = [str(labels) if one == "FILE" else one for one in arguments]
+    files = {"FILE": str(labels), "DEEPER": str(labels / "deeper")}
+    given = [files.get(one, one) for one in arguments]
     line = refused(capsys, tiny, "--input", "torch-224", *given)
     assert message in line
 
