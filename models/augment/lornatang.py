@@ -12,18 +12,16 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from models.augment.colour import normalised
-from models.augment.crops import TRIES, view
+from models.augment.crops import TRIES, cut, view, window
 from models.augment.picture import Picture
 from models.augment.view import View
 from models.decoding import Pixels
-from models.geometry import Size
+from models.geometry import Size, Window
 from models.spec import InputSpec
 
 RATIOS = (3 / 4, 4 / 3)
 BINS = 31  # strengths from which one is drawn
 MOST_DEGREES = 270
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,8 @@ class Wide:
     def __call__(self, image: bytes | Pixels, draw: np.random.Generator) -> View:
         """Return the view of an image."""
         picture = Picture(image)
-        crop = resized(picture, drawn_box(picture.size, draw), self.size)
+        box = drawn_box(picture.size, draw)
+        crop = resized(cut(picture, box, self.size), self.size)
         name = tuple(OPERATIONS)[draw.integers(len(OPERATIONS))]
         strength = drawn_strength(name, draw)
         varied = OPERATIONS[name](crop, strength)
@@ -47,7 +46,7 @@ class Wide:
         return view(pixels, normalised(self.spec))
 
 
-def drawn_box(size: Size, draw: np.random.Generator) -> Box:
+def drawn_box(size: Size, draw: np.random.Generator) -> Window:
     """Return a part of random area and shape; as much of the middle as may be if none fits."""
     for _ in range(TRIES):
         area = draw.uniform(0.08, 1.0) * size.height * size.width
@@ -56,25 +55,16 @@ def drawn_box(size: Size, draw: np.random.Generator) -> Box:
         if 0 < width <= size.width and 0 < height <= size.height:
             top = int(draw.integers(size.height - height + 1))
             left = int(draw.integers(size.width - width + 1))
-            return left, top, left + width, top + height
+            return window(top, left, height, width)
     width = min(size.width, round(size.height * RATIOS[1]))
     height = min(size.height, round(size.width / RATIOS[0]))
     top, left = (size.height - height) // 2, (size.width - width) // 2
-    return left, top, left + width, top + height
+    return window(top, left, height, width)
 
 
-def resized(picture: Picture, box: Box, size: int) -> Image.Image:
-    """Return a part of an image as a square, by Pillow's antialiased bilinear.
-
-    A part that is shrunk to less than half is decoded at a fraction of its size.
-    """
-    left, top, right, bottom = box
-    given = picture.size
-    factor = min(max(size / (bottom - top), size / (right - left)), 1)
-    pixels = picture.pixels(Size(ceil(given.height * factor), ceil(given.width * factor)))
-    down, across = pixels.shape[0] / given.height, pixels.shape[1] / given.width
-    part = (left * across, top * down, right * across, bottom * down)
-    return Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR, part)
+def resized(pixels: Pixels, size: int) -> Image.Image:
+    """Return a crop as a square, by Pillow's antialiased bilinear."""
+    return Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
 
 
 def drawn_strength(name: str, draw: np.random.Generator) -> float:

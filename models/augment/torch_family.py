@@ -15,7 +15,7 @@ import numpy as np
 
 from models import geometry, torch7_scale
 from models.augment.colour import drawn_jitter, jittered, normalised
-from models.augment.crops import TRIES, bordered, mirrored, random_crop, view
+from models.augment.crops import TRIES, bordered, cut, mirrored, random_crop, view, window
 from models.augment.picture import Picture
 from models.augment.view import View
 from models.decoding import Pixels
@@ -41,7 +41,9 @@ class RandomSizedCrop:
         """Return the view of an image."""
         picture = Picture(image)
         box = drawn_box(picture.size, draw) or _middle(picture.size)
-        pixels = resized_box(picture, box, self.size)
+        square = (self.size, self.size)
+        crop = cv2.resize(cut(picture, box, self.size), square, interpolation=cv2.INTER_CUBIC)
+        pixels = np.asarray(crop, np.uint8)
         mean = np.array(cv2.mean(pixels)[:3])
         colours = jittered(drawn_jitter(draw), mean, self.spec)
         return view(mirrored(pixels, draw), colours)
@@ -81,9 +83,9 @@ class RandomCrop:
         picture = Picture(image)
         whole = geometry.resized(picture.size, self.spec)
         top, left = (_origin(whole[axis], self.size, draw) for axis in (0, 1))
-        window = Window(range(top, top + self.size), range(left, left + self.size))
+        part = window(top, left, self.size, self.size)
         pixels = picture.pixels(whole)
-        numbers = torch7_scale.scale(pixels, BYTES, "torch7-bilinear", whole, window)
+        numbers = torch7_scale.scale(pixels, BYTES, "torch7-bilinear", whole, part)
         pixels = np.rint(numbers).astype(np.uint8).transpose(1, 2, 0)
         return view(mirrored(pixels, draw), normalised(self.spec))
 
@@ -105,7 +107,7 @@ def drawn_box(size: Size, draw: np.random.Generator) -> Window | None:
         if height <= size.height and width <= size.width:
             top = int(draw.integers(size.height - height + 1))
             left = int(draw.integers(size.width - width + 1))
-            return Window(range(top, top + height), range(left, left + width))
+            return window(top, left, height, width)
     return None
 
 
@@ -117,20 +119,4 @@ def _middle(size: Size) -> Window:
     """Return the square that a centre crop shows once the shorter side has been resized to it."""
     side = min(size)
     top, left = ceil((size.height - side) / 2), ceil((size.width - side) / 2)
-    return Window(range(top, top + side), range(left, left + side))
-
-
-def resized_box(picture: Picture, box: Window, size: int) -> Pixels:
-    """Return a part of an image as a square; a large part is decoded at a fraction of its size."""
-    given = picture.size
-    factor = min(max(size / len(box.rows), size / len(box.columns)), 1)
-    pixels = picture.pixels(Size(ceil(given.height * factor), ceil(given.width * factor)))
-    rows, columns = (
-        slice(round(one.start * ratio), max(round(one.stop * ratio), round(one.start * ratio) + 1))
-        for one, ratio in (
-            (box.rows, pixels.shape[0] / given.height),
-            (box.columns, pixels.shape[1] / given.width),
-        )
-    )
-    crop = pixels[rows, columns]
-    return np.asarray(cv2.resize(crop, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
+    return window(top, left, side, side)

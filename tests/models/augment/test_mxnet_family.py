@@ -136,7 +136,10 @@ def test_draws_stay_within_their_ranges() -> None:
     shifts = [drawn_shift(draw) for _ in range(20_000)]
     for field, most in (("hue", 36), ("lightness", 50), ("saturation", 50)):
         values = [getattr(one, field) for one in shifts]
-        assert (min(values), max(values)) == (-most + 1, most - 1)  # truncated: the end is never hit
+        assert (min(values), max(values)) == (
+            -most + 1,
+            most - 1,
+        )  # truncated: the end is never hit
         assert values.count(0) / values.count(1) == pytest.approx(2, rel=0.3)  # both sides of 0
 
 
