@@ -90,8 +90,9 @@ def step(what: str) -> Iterator[None]:
 class Progress:
     """A line at the foot of the terminal; nothing where stderr is none."""
 
-    def __init__(self, total: int) -> None:
-        """Begin at 0 of `total`."""
+    def __init__(self, total: int, said: Callable[[int], str] = "{:,}".format) -> None:
+        """Begin at 0 of `total`; `said` writes such a number."""
+        self._said = said
         self._total, self._done, self._start = total, 0, time.perf_counter()
         self._live, self._next = sys.stderr.isatty(), 0.0
 
@@ -110,7 +111,12 @@ class Progress:
             share = self._done / max(self._total, 1)
             bar = "#" * round(30 * share)
             rate = self._done / (now - self._start)
-            line = f"\r[{bar:30}] {self._done:,} of {self._total:,}, {rate:,.1f}/s"
+            speed = f"{self._said(round(rate))}/s" if rate >= 10 else f"{rate:.1f}/s"
+            left = max(self._total - self._done, 0) / rate if rate else 0
+            line = (
+                f"\r\033[K[{bar:30}] {self._said(self._done)} of {self._said(self._total)}, "
+                f"{speed}, {left / 60:.0f} min left"
+            )
             print(line, end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
