@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import cv2
 
-from models.augment.mxnet_family import shorter_side
+from models.augment.crops import shorter_side
 from models.data.folders import class_names
 from models.data.lists import Entry, entries_in, read_list, write_list
 from models.data.packed import CLASSES

@@ -77,3 +77,18 @@ def cut(picture: Picture, box: Window, size: int) -> Pixels:
 def _scaled(places: range, ratio: float) -> slice:
     begin, end = round(places.start * ratio), round(places.stop * ratio)
     return slice(begin, max(end, begin + 1))
+
+
+def shorter_side(pixels: Pixels, side: int) -> Pixels:
+    """Return the image with its shorter side resized, bilinear, as im2rec does.
+
+    Source: apache/mxnet tools/im2rec.py, image_encode.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) == side:
+        return pixels
+    if height > width:
+        height, width = height * side // width, side
+    else:
+        height, width = side, width * side // height
+    return np.asarray(cv2.resize(pixels, (width, height)), np.uint8)  # bilinear by default
