@@ -75,6 +75,9 @@ FIXED = {
     "scale0.533": Warp(0, 0, 0.533, 1),
     "scale0.75": Warp(0, 0, 0.75, 1),
     "rotate10": Warp(0, 10, 1, 1),
+    "aspect1.25-scale0.6": Warp(0, 0, 0.6, 1.25),
+    "aspect0.75-scale0.6": Warp(0, 0, 0.6, 0.75),
+    "rotate7-aspect1.1-scale0.533": Warp(0, 7, 0.533, 1.1),
 }
 
 
