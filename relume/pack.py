@@ -7,13 +7,10 @@ import argparse
 import json
 import os
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 
@@ -26,11 +23,9 @@ from models.decoding import Pixels, decode
 from models.errors import DataError, ImageError
 from models.files import refuse_existing, writing
 from models.terminal import Progress, escaped, reports_errors, size_of
+from relume.processes import in_processes
 
 QUALITIES = {".jpg": (1, 100, 90), ".png": (0, 9, 3)}  # least, most, default
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Packing:
     encoding: str | None
     quality: int
 
-    def __call__(self, entry: Entry) -> bytes | str:
+    def record(self, entry: Entry) -> bytes | str:
         """Return an image's record, or why there is none."""
         try:
             data = (self.root / entry.file).read_bytes()
@@ -173,10 +168,10 @@ def _write(
     with (
         writing() as files,
         RecordWriter(files.new(rec), files.new(idx)) as writer,
-        ProcessPoolExecutor(given.workers) as pool,
+        closing(in_processes(Packing.record, packing, entries, given.workers)) as records,
         Progress(len(entries)) as progress,
     ):
-        for entry, record in zip(entries, _ahead(pool, packing, entries), strict=True):
+        for entry, record in zip(entries, records, strict=True):
             progress.advance()
             if isinstance(record, str):
                 if given.on_bad == "fail":
@@ -188,27 +183,6 @@ def _write(
         if lst != given.list:
             write_list(files.new(lst), kept)
     return left_out
-
-
-def _ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield what `work` makes of each item, in order; a few hundred are under way at a time.
-
-    Raises:
-        DataError: A process was killed, as the system does when memory runs out.
-    """
-    waiting: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > 256:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise DataError("a worker process was killed: is there memory for --workers?") from error
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _report(rec: Path, count: int, left_out: Sequence[str], *, as_json: bool) -> None:

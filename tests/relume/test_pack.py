@@ -1,10 +1,7 @@
 """`relume pack` writes what im2rec writes."""
 
 import json
-import os
 import random
-import signal
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,7 @@ from models.data.lists import Entry, entries_in, read_list, write_list
 from models.data.records import RecordFile
 from models.decoding import decode
 from models.errors import DataError, FormatError
-from relume.pack import _ahead, main
+from relume.pack import main
 from tests.oracles import golden
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (12, 40, 50, 3)).astype(np.uint8)
@@ -195,17 +192,3 @@ def test_impossible_options_are_usage(
         or "expected 0 to 9" in error
         or ("is not a number from 1" in error)
     )
-
-
-def _die(_: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return 0
-
-
-def test_a_killed_worker_is_an_error() -> None:
-    """When the system kills a process, packing ends and says so, it does not wait for ever."""
-    with (
-        ProcessPoolExecutor(1) as pool,
-        pytest.raises(DataError, match="a worker process was killed"),
-    ):
-        list(_ahead(pool, _die, [1, 2]))
