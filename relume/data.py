@@ -16,7 +16,7 @@ from models.data import open_samples
 from models.data.archives import PUBLISHED, held_out, lay_out, md5, unknown
 from models.data.folders import class_names, images_in
 from models.data.lists import IM2REC_SEED, Entry, write_list
-from models.data.packed import CLASSES, Packed
+from models.data.packed import CLASSES, Packed, write_classes
 from models.data.samples import Samples
 from models.data.small_images import Split
 from models.errors import DataError, FormatError, ImageError
@@ -169,8 +169,7 @@ def _split(given: argparse.Namespace) -> int:
     with writing() as files:
         write_list(files.new(targets[0]), train)
         write_list(files.new(targets[1]), val)
-        text = "".join(f"{name}\n" for name in classes)
-        files.new(targets[2]).write_text(text, encoding="utf-8")
+        write_classes(files.new(targets[2]), classes)
     if given.json:
         print(json.dumps({"classes": len(classes), "train": len(train), "val": len(val)}))
     else:

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 
 from models.augment.crops import shorter_side
 from models.data.folders import class_names
 from models.data.lists import Entry, entries_in, read_list, write_list
-from models.data.packed import CLASSES
+from models.data.packed import CLASSES, read_classes, write_classes
 from models.data.records import RecordWriter, packed
 from models.decoding import Pixels, decode
 from models.errors import DataError, ImageError
@@ -25,7 +26,16 @@ from models.files import refuse_existing, writing
 from models.terminal import Progress, escaped, reports_errors, size_of
 from relume.processes import in_processes
 
+LONGEST = 65_500  # pixels that a side of a JPEG can have
 QUALITIES = {".jpg": (1, 100, 90), ".png": (0, 9, 3)}  # least, most, default
+
+
+class Files(NamedTuple):
+    """What is written."""
+
+    rec: Path
+    idx: Path
+    lst: Path
 
 
 @dataclass(frozen=True)
@@ -51,12 +61,12 @@ class Packing:
         try:
             data = (self.root / entry.file).read_bytes()
             pixels = decode(data)
+            if self.encoding is not None:
+                data = self._encoded(pixels)
         except ImageError as error:
             return f"{entry.file}: {error}"
         except OSError as error:
             return f"{entry.file}: {error.strerror or error}"
-        if self.encoding is not None:
-            data = self._encoded(pixels)
         return packed(entry.labels, entry.key, data)
 
     def _encoded(self, pixels: Pixels) -> bytes:
@@ -66,6 +76,9 @@ class Packing:
             pixels = pixels[top : top + side, left : left + side]
         if self.resize is not None:
             pixels = shorter_side(pixels, self.resize)
+        if max(pixels.shape) > LONGEST and self.encoding == ".jpg":
+            found = f"{pixels.shape[1]:,} x {pixels.shape[0]:,} pixels"
+            raise ImageError(f"found {found}, expected sides of at most {LONGEST:,} for JPEG")
         flag = cv2.IMWRITE_JPEG_QUALITY if self.encoding == ".jpg" else cv2.IMWRITE_PNG_COMPRESSION
         bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         return cv2.imencode(self.encoding or "", bgr, [flag, self.quality])[1].tobytes()
@@ -81,16 +94,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not least <= quality <= most:
         parser.error(f"--quality {quality}: expected {least} to {most} for {given.encoding}")
     prefix = given.out.with_suffix("") if given.out.suffix == ".rec" else given.out
-    rec, idx, lst = (prefix.with_name(prefix.name + end) for end in (".rec", ".idx", ".lst"))
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    refuse_existing([rec, idx, *([] if given.list == lst else [lst])], force=given.force)
-    entries = read_list(given.list) if given.list else _listed(given.folder, lst, given)
+    files = Files(*(prefix.with_name(prefix.name + end) for end in (".rec", ".idx", ".lst")))
+    refuse_existing([one for one in files if one != given.list], force=given.force)
+    if given.list:
+        entries = read_list(given.list)
+    else:
+        names = class_names(given.folder)
+        _check_names(files.lst.with_name(CLASSES), names, force=given.force)
+        entries = entries_in(given.folder, shuffle=not given.no_shuffle)
     if not entries:
         raise DataError(f"{given.list}: found no image")
     encoding = None if given.pass_through else given.encoding
     packing = Packing(given.folder, given.resize, given.center_crop, encoding, quality)
-    left_out = _write(rec, idx, lst, entries, packing, given)
-    _report(rec, len(entries) - len(left_out), left_out, as_json=given.json)
+    left_out = _write(files, entries, packing, given)
+    _report(files.rec, len(entries) - len(left_out), left_out, as_json=given.json)
     return 1 if left_out else 0
 
 
@@ -138,36 +156,24 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _listed(folder: Path, lst: Path, given: argparse.Namespace) -> list[Entry]:
-    """Return the folder's images; the names of their classes go beside the records.
+def _check_names(path: Path, names: tuple[str, ...], *, force: bool) -> None:
+    """Raise DataError if other classes' names are there.
 
-    Training and validation images of one data set are packed into one folder, so that names which
-    are there already must be the same.
+    Training and validation images of one data set are packed into one folder and share them.
     """
-    names = "".join(f"{name}\n" for name in class_names(folder))
-    path = lst.with_name(CLASSES)
-    if path.exists() and path.read_text(encoding="utf-8") != names and not given.force:
-        raise DataError(f"{path}: has other classes than {folder}; --force overwrites it")
-    entries = entries_in(folder, shuffle=not given.no_shuffle)
-    with writing() as files:
-        files.new(path).write_text(names, encoding="utf-8")
-    return entries
+    if not force and path.exists() and read_classes(path) != names:
+        raise DataError(f"{path}: has other classes; --force overwrites it")
 
 
 def _write(
-    rec: Path,
-    idx: Path,
-    lst: Path,
-    entries: Sequence[Entry],
-    packing: Packing,
-    given: argparse.Namespace,
+    targets: Files, entries: Sequence[Entry], packing: Packing, given: argparse.Namespace
 ) -> list[str]:
-    """Write the three files, all or none; return what was left out."""
+    """Write the records, their index, list and classes, all or none; return what was left out."""
     left_out: list[str] = []
     kept = []
     with (
         writing() as files,
-        RecordWriter(files.new(rec), files.new(idx)) as writer,
+        RecordWriter(files.new(targets.rec), files.new(targets.idx)) as writer,
         closing(in_processes(Packing.record, packing, entries, given.workers)) as records,
         Progress(len(entries)) as progress,
     ):
@@ -180,8 +186,11 @@ def _write(
             else:
                 writer.write(entry.key, record)
                 kept.append(entry)
-        if lst != given.list:
-            write_list(files.new(lst), kept)
+        if targets.lst != given.list:
+            write_list(files.new(targets.lst), kept)
+        if given.list is None:
+            names = files.new(targets.lst.with_name(CLASSES))
+            write_classes(names, class_names(packing.root))
     return left_out
 
 

@@ -1,5 +1,6 @@
 """Work on many items in all processors, answers in order."""
 
+import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -49,6 +50,7 @@ def in_processes(
 
 
 def _take(shared: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to answer
     global _shared  # noqa: PLW0603  a process of its own
     _shared = shared
 
