@@ -101,7 +101,8 @@ class RandomCrop:
             pixels = pixels[top : top + self.size, left : left + self.size]
         else:
             numbers = torch7_scale.scale(pixels, BYTES, "torch7-bilinear", whole, part)
-            pixels = np.rint(numbers).astype(np.uint8).transpose(1, 2, 0)
+            planes = (cv2.convertScaleAbs(plane) for plane in numbers)  # rounded; none is negative
+            pixels = np.asarray(cv2.merge(tuple(planes)), np.uint8)
         return view(mirrored(pixels, draw), normalised(self.spec))
 
 
