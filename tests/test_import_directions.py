@@ -17,7 +17,17 @@ FORBIDDEN = {
     "service": {"converters", "relume"},
     "relume": set(),
 }
+AUGMENT = (
+    *("__init__", "colour", "crops", "draws", "evaluation", "lornatang", "mxnet_family"),
+    *("picture", "torch_family", "view"),
+)
+DATA = (
+    *("__init__", "archives", "folders", "lists", "matlab", "order", "packed", "records"),
+    *("samples", "small_images"),
+)
 PLAIN = {
+    *(f"models/augment/{name}.py" for name in AUGMENT),
+    *(f"models/data/{name}.py" for name in DATA),
     "models/decoding.py",
     "models/errors.py",
     "models/files.py",
@@ -95,12 +105,12 @@ def test_readers_need_nothing_but_numpy() -> None:
     """A reader imports the standard library, numpy and our errors."""
     allowed = set(sys.stdlib_module_names) | {"numpy"}
     torch7 = ("reader", "records", "binary", "text", "decimals", "objects")
-    names = (*(f"converters.t7.{one}" for one in torch7), "converters.mx.params")
-    ours = ("converters.signatures",)
-    for name in (*names, "converters.mx.symbol", "converters.signatures"):
+    others = ("converters.mx.params", "converters.mx.symbol", "models.data.records")
+    names = (*(f"converters.t7.{one}" for one in torch7), *others, "converters.signatures")
+    for name in names:
         for module in imported(ROOT / f"{name.replace('.', '/')}.py"):
             top = module.partition(".")[0]
-            assert top in allowed or module.startswith(("models.errors", *names, *ours)), module
+            assert top in allowed or module.startswith(("models.errors", *names)), module
 
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
@@ -119,7 +129,15 @@ def test_no_converter_shadows_a_package() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["service.app", "converters.bare", "converters.summary", "converters.tree", "relume.__main__"],
+    [
+        "service.app",
+        "converters.bare",
+        "converters.summary",
+        "converters.tree",
+        "models.augment",
+        "models.data",
+        "relume.__main__",
+    ],
 )
 def test_torch_is_not_loaded(module: str) -> None:
     """Serving and inspecting leave torch on the disk."""
