@@ -57,10 +57,10 @@ class UnsupportedLayer(LegacyModelError):
         )
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], between: str = ", ") -> str:
     """Return the first of many names, and how many more there are."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return between.join(names[:SHOWN]) + more
 
 
 class WeightMismatch(LegacyModelError):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.data.samples import digest_of, listed
-from models.errors import DataError
+from models.data.samples import digest_of
+from models.errors import DataError, some
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -38,7 +38,7 @@ class Folders:
         if empty := [name for name, count in zip(self.classes, counts, strict=True) if not count]:
             raise DataError(
                 f"{root}: {len(empty):,} of {len(counts):,} class folders have no image "
-                f"({', '.join(SUFFIXES)}): {listed(empty)}"
+                f"({', '.join(SUFFIXES)}): {some(empty)}"
             )
         self._files = np.array(files)  # one block of memory, which forked workers share
         self.labels = np.repeat(np.arange(len(counts)), counts)
@@ -93,10 +93,10 @@ def _check_classes(root: Path, found: tuple[str, ...], wanted: tuple[str, ...]) 
     if missing := sorted(set(wanted) - set(found)):
         raise DataError(
             f"{root}: {len(missing):,} of {len(wanted):,} class folders are missing: "
-            f"{listed(missing)}"
+            f"{some(missing)}"
         )
     if unknown := sorted(set(found) - set(wanted)):
         raise DataError(
             f"{root}: found {len(unknown):,} folders that are no class of the training images: "
-            f"{listed(unknown)}"
+            f"{some(unknown)}"
         )

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.data.folders import class_names, images_in
-from models.data.samples import listed
-from models.errors import DataError, FormatError
+from models.errors import DataError, FormatError, some
 
 IM2REC_SEED = 100
 
@@ -44,7 +43,7 @@ def entries_in(root: Path, *, shuffle: bool) -> list[Entry]:
         names.extend((label, str(path.relative_to(root))) for path in paths)
         empty += [] if paths else [name]
     if empty:
-        raise DataError(f"{root}: {len(empty):,} class folders have no image: {listed(empty)}")
+        raise DataError(f"{root}: {len(empty):,} class folders have no image: {some(empty)}")
     entries = [Entry(key, (label,), file) for key, (label, file) in enumerate(names)]
     if shuffle:
         random.Random(IM2REC_SEED).shuffle(entries)

@@ -23,13 +23,12 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import FormatError
+from models.errors import FormatError, some
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 MAX_LENGTH = 2**29 - 1  # of a part, and for the writer of a record
 WHOLE, FIRST, MIDDLE, LAST = range(4)  # kinds of parts
-SHOWN = 8  # damaged places in a message
 
 _PART = struct.Struct("<II")
 _HEADER = struct.Struct("<IfQQ")
@@ -164,9 +163,8 @@ def refuse(path: Path, damage: Sequence[Damage]) -> None:
     """Raise FormatError if there is damage: the first place in full, then how many there are."""
     if damage:
         first, *more = damage
-        places = ", ".join(f"{one.at:,}" for one in more[:SHOWN])
-        rest = f" and {len(more) - SHOWN:,} more" if len(more) > SHOWN else ""
-        others = f"; {len(damage):,} damaged places, the others at byte {places}{rest}"
+        places = some([f"{one.at:,}" for one in more])
+        others = f"; {len(damage):,} damaged places, the others at byte {places}"
         advice = ". --on-bad skip leaves out what is damaged"
         wanted = first.expected + (others if more else "") + advice
         raise FormatError(path, first.at, found=first.found, expected=wanted)

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.decoding import Pixels
-from models.errors import DataError
-
-SHOWN = 8  # names in a message
+from models.errors import DataError, some
 
 Labels = NDArray[np.int64]
 
@@ -82,21 +80,11 @@ def check_labels(samples: Samples) -> None:
     count = len(samples.classes)
     wrong = np.flatnonzero((samples.labels < 0) | (samples.labels >= count))
     if len(wrong):
-        named = "; ".join(f"{samples.where(i)}: {samples.labels[i]}" for i in wrong[:SHOWN])
+        named = [f"{samples.where(index)}: {samples.labels[index]}" for index in wrong.tolist()]
         raise DataError(
-            f"found {len(wrong):,} labels out of range, expected 0 to {count - 1:,}: {named}"
-            f"{some_more(len(wrong))}"
+            f"found {len(wrong):,} labels out of range, expected 0 to {count - 1:,}: "
+            + some(named, "; ")
         )
-
-
-def some_more(count: int) -> str:
-    """Return ` and N more` for a list of which only the first are shown."""
-    return f" and {count - SHOWN:,} more" if count > SHOWN else ""
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first of many names, and how many more there are."""
-    return ", ".join(names[:SHOWN]) + some_more(len(names))
 
 
 def digest_of(*parts: bytes | NDArray[np.generic]) -> str:
