@@ -104,6 +104,6 @@ def dropout(run: Run, op: Operator) -> Outputs:
         raise op.unsupported("mode always: draws random numbers")
     if not 0 <= share < 1:
         raise settings.error("p", str(share), "0 or more, below 1")
-    if axes not in ((), (2, 3)):
+    if axes and (axes != (2, 3) or len(op.value().shape) != 4):
         raise op.unsupported(f"drops along {axes}: only numbers and whole maps have a word")
     return run.net.add(op.name, "Dropout2d" if axes else "Dropout", op.value(), p=share)

@@ -181,9 +181,11 @@ def slice_(run: Run, op: Operator) -> Outputs:
     """Part of several dimensions, from the first on (`GetIndexRange` in tensor/matrix_op-inl.h)."""
     given, settings = op.value(), op.settings
     begins, ends = settings.optional("begin"), settings.optional("end")
-    if any(step not in (None, 1) for step in settings.optional("step")):
+    steps = settings.optional("step")
+    if any(step not in (None, 1) for step in steps):
         raise op.unsupported("steps over numbers")
-    if len(begins) != len(ends) or len(begins) > len(given.shape):
+    counts = {len(begins), len(ends), len(steps or begins)}
+    if len(counts) > 1 or len(begins) > len(given.shape):
         raise settings.error("begin, end", f"{begins}, {ends}", f"as many, of {given.shape}")
     parts = []
     for axis, (begin, end) in enumerate(zip(begins, ends, strict=True)):

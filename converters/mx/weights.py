@@ -109,6 +109,7 @@ def fully_connected(run: Run, op: Operator) -> Outputs:
     """
     biased = _expect_bias(op, unless_said=True)
     given, settings = op.value(), op.settings
+    op.check_rank(given, "samples", 2)
     if settings.flag("flatten", default=True) and len(given.shape) > 2:
         given = run.net.add(f"{op.name}_flatten", "Flatten", given, start_dim=1, end_dim=-1)
     tensors = op.tensors(weight="weight", **_bias(biased))
