@@ -27,34 +27,44 @@ Outputs = Value | list[Value]  # where an operator has several
 Rule = Callable[["Run", "Operator"], Outputs]
 RULES: Rules[Rule] = Rules()
 _INPUTS: dict[str, tuple[str, ...]] = {}
+_VARYING: set[str] = set()
 
 
-def operator(*names: str, inputs: tuple[str, ...] = ()) -> Callable[[Rule], Rule]:
+def operator(
+    *names: str, inputs: tuple[str, ...] = ("data",), varying: bool = False
+) -> Callable[[Rule], Rule]:
     """Register a rule for operators of these names, and what their inputs are called.
 
     Those among `ARRAYS` are stored in the file, and a `label` counts for nothing; all others, and
-    all without a name, are tensors of the network.
+    all without a name, are tensors of the network. Which there are may vary with the settings:
+    then the rule has to say it, by `Operator.expect`.
     """
     for name in names:
         _INPUTS[name] = inputs
+        if varying:
+            _VARYING.add(name)
     return RULES(*names)
 
 
 class Operator:
     """One operator of a symbol, as its rule sees it."""
 
-    def __init__(self, run: "Run", node: SymbolNode) -> None:
+    def __init__(self, run: "Run", index: int) -> None:
+        node = run.symbol.nodes[index]
         self._run = run
-        self._node = node
+        self._index = index
         self.op = node.op
         self.path = node.name
         self.name = plain(node.name or node.op)
         self.at = f"layer {node.name} ({node.op})"
         self.settings = Settings(run.path, self.at, node.attributes)
         self.inputs = node.inputs
+        self.version = run.symbol.version
+        if node.op not in _VARYING:
+            self.expect(*_INPUTS[node.op])
 
-    def take(self, *names: str) -> None:
-        """Say which inputs there are by these settings.
+    def expect(self, *names: str) -> None:
+        """Say which inputs there are by these settings; a label may be missing.
 
         Before 0.9 the arrays that training does not learn were no inputs: they have the operator's
         name and their own (src/nnvm/legacy_json_util.cc, `UpgradeJSON_000800_000900`).
@@ -62,16 +72,20 @@ class Operator:
         Raises:
             FormatError: There are fewer inputs, or more.
         """
-        given = self._node.inputs
-        old = self._run.symbol.version <= UNVERSIONED
-        missing = names[len(given) :]
-        if len(given) > len(names) or (missing and not (old and set(missing) <= set(ARRAYS))):
-            raise FormatError(
-                self._run.path,
-                self.at,
-                found=f"{len(given)} inputs",
-                expected=f"{len(names)}: {', '.join(names)}",
-            )
+        count = len(self.inputs)
+        may_miss = {LABEL, *(ARRAYS if self.version <= UNVERSIONED else ())}
+        if count > len(names) or not set(names[count:]) <= may_miss:
+            raise self._misfed(f"{count} inputs", f"{len(names)}: {', '.join(names)}")
+
+    def expect_as_many(self) -> None:
+        """Say that there are as many inputs as the setting `num_args` says.
+
+        Raises:
+            FormatError: There are fewer or more, or none.
+        """
+        count = self.settings.integer("num_args", len(self.inputs))
+        if count != len(self.inputs) or not count:
+            raise self._misfed(f"{len(self.inputs)} inputs", f"num_args, {max(count, 1)}")
 
     def value(self, index: int = 0) -> Value:
         """Return an input that has to be a tensor of the network."""
@@ -81,30 +95,27 @@ class Operator:
         return found.value
 
     def values(self) -> list[Value]:
-        """Return all inputs, of which there has to be one at least."""
-        found = [self.value(index) for index in range(len(self._node.inputs))]
-        if not found:
-            raise FormatError(self._run.path, self.at, found="no inputs", expected="one or more")
-        return found
+        """Return all inputs, which have to be tensors of the network."""
+        return [self.value(index) for index in range(len(self.inputs))]
 
     def operand(self, index: int) -> Operand:
         """Return an input that may be either."""
-        if index >= len(self._node.inputs):
-            raise FormatError(
-                self._run.path, self.at, found=f"{index} inputs", expected=f"{index + 1} or more"
-            )
-        return self._run.operand(self._node.inputs[index])
+        return self._run.operand(self.inputs[index])
 
     def reads(self, value: Value) -> bool:
         """Tell whether a tensor is one of the inputs."""
-        return any(self._run.values.get(entry) is value for entry in self._node.inputs)
+        return any(self._run.values.get(entry) is value for entry in self.inputs)
+
+    def ends_alone(self) -> bool:
+        """Tell whether the first output is the network's only one."""
+        return self._run.symbol.heads == (Entry(self._index, 0),)
 
     def array(self, name: str) -> Array | None:
         """Return a stored array by what the operator calls it; one that is missing is noted."""
         index = _INPUTS[self.op].index(name)
-        if index >= len(self._node.inputs):
+        if index >= len(self.inputs):
             return self._run.stored(f"{self.path}_{name}")
-        source = self._run.symbol.nodes[self._node.inputs[index].node]
+        source = self._run.symbol.nodes[self.inputs[index].node]
         if source.op != NULL:
             raise self.unsupported(f"its {name} is computed by the network, by {source.name}")
         return self._run.stored(source.name)
@@ -114,9 +125,18 @@ class Operator:
         found = {ours: self.array(theirs) for ours, theirs in arrays.items()}
         return {name: array for name, array in found.items() if array is not None}
 
+    def check_rank(self, value: Value, takes: str, least: int, most: int | None = None) -> None:
+        """Raise UnsupportedLayer if a tensor has fewer or more dimensions than `takes`, a noun."""
+        rank = len(value.shape)
+        if rank < least or (most is not None and rank > most):
+            raise self.unsupported(f"takes {takes}, its input has {rank} dimensions")
+
     def unsupported(self, reason: str) -> UnsupportedLayer:
         """Return the error for a setting that has no exact form."""
         return UnsupportedLayer(self._run.path, [(self.path, f"{self.op}: {reason}")])
+
+    def _misfed(self, found: str, expected: str) -> FormatError:
+        return FormatError(self._run.path, self.at, found=found, expected=expected)
 
 
 class Run:
@@ -138,7 +158,10 @@ class Run:
         given = variables(self.symbol, self._arrays)
         if len(shapes) != len(given):
             names = ", ".join(self.symbol.nodes[index].name for index in given)
-            raise SpecError(f"{self.path}: {len(shapes)} shapes for {len(given)} inputs: {names}")
+            raise SpecError(
+                f"{self.path}: {len(shapes)} shapes for {len(given)} inputs: {names}; are arrays "
+                "missing from the file? If not: --input none --input-shape 'A;B'"
+            )
         for name, index, shape in zip(numbered("input", len(given)), given, shapes, strict=True):
             self.values[Entry(index, 0)] = self.net.input(name, shape)
         for index in reachable(self.symbol):
@@ -146,11 +169,6 @@ class Run:
             if node.op != NULL:
                 self._apply(index, node)
         return [self._head(entry) for entry in self.symbol.heads]
-
-    def ends_alone(self, found: Operator) -> bool:
-        """Tell whether an operator's first output is the network's only one."""
-        (entry, *others) = self.symbol.heads
-        return not others and entry.output == 0 and self.symbol.nodes[entry.node] is found._node
 
     def operand(self, entry: Entry) -> Operand:
         """Return what an operator reads from another node."""
@@ -180,7 +198,7 @@ class Run:
         return array
 
     def _apply(self, index: int, node: SymbolNode) -> None:
-        found = Operator(self, node)
+        found = Operator(self, index)
         outputs = RULES[node.op](self, found)
         found.settings.check_all_read()
         values = outputs if isinstance(outputs, list) else [outputs]
@@ -232,8 +250,14 @@ def reachable(symbol: Symbol) -> list[int]:
         index = waiting.pop()
         if index not in found:
             found.add(index)
-            waiting.extend(entry.node for entry in symbol.nodes[index].inputs)
+            waiting.extend(entry.node for entry, _ in _read(symbol.nodes[index]))
     return sorted(found)
+
+
+def _read(node: SymbolNode) -> list[tuple[Entry, str]]:
+    """Return a node's inputs and what they are called, but for labels, which nothing depends on."""
+    names = (*_INPUTS.get(node.op, ()), *[""] * len(node.inputs))
+    return [pair for pair in zip(node.inputs, names, strict=False) if pair[1] != LABEL]
 
 
 def needed(symbol: Symbol) -> list[SymbolNode]:
@@ -245,10 +269,7 @@ def variables(symbol: Symbol, arrays: Mapping[str, Array]) -> list[int]:
     """Return the variables through which data enters: not stored, nor meant to be, nor labels."""
     data = {entry.node for entry in symbol.heads}
     for node in needed(symbol):
-        names = _INPUTS.get(node.op, ())
-        for place, entry in enumerate(node.inputs):
-            if place >= len(names) or names[place] not in (*ARRAYS, LABEL):
-                data.add(entry.node)
+        data |= {entry.node for entry, name in _read(node) if name not in ARRAYS}
     return [
         index
         for index in reachable(symbol)

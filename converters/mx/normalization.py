@@ -4,6 +4,7 @@ import numpy as np
 
 from converters.lowering import Value
 from converters.mx.network import Operator, Outputs, Run, operator
+from models.graph import Array
 
 
 @operator(
@@ -18,14 +19,15 @@ def batch_norm(run: Run, op: Operator) -> Outputs:
 
     With `fix_gamma`, which is the default, the scale is 1, whatever the file holds as gamma;
     MXNet's momentum is what stays of the old value (src/operator/nn/batch_norm-inl.h, .cc).
+    BatchNorm_v1 takes rows of numbers or images, and has no `axis`.
     """
-    op.take("data", "gamma", "beta", "moving_mean", "moving_var")
     given, settings = op.value(), op.settings
-    axis = settings.integer("axis", 1)
+    first = op.op == "BatchNorm_v1"
+    axis = 1 if first else settings.integer("axis", 1)
     settings.neutral("use_global_stats", "output_mean_var", "cudnn_off", "key", "ndev")
     settings.neutral("min_calib_range", "max_calib_range")
     rank = len(given.shape)
-    if not -rank <= axis < rank or not 2 <= rank <= 4:
+    if not -rank <= axis < rank or not 2 <= rank <= 4 or (first and rank == 3):
         raise op.unsupported(f"axis {axis} of {rank} dimensions")
     axis %= rank
     tensors = op.tensors(
@@ -62,28 +64,39 @@ def instance_norm(run: Run, op: Operator) -> Outputs:
 
     That is a normalisation of as many groups as there are maps.
     """
-    op.take("data", "gamma", "beta")
     given = op.value()
-    if len(given.shape) < 3:
-        raise op.unsupported(f"takes maps, its input has {len(given.shape)} dimensions")
-    return _grouped(run, op, given, given.shape[1], op.settings.number("eps", 1e-3))
+    op.check_rank(given, "maps", 3)
+    tensors = op.tensors(weight="gamma", bias="beta")
+    return _grouped(run, op, tensors, given.shape[1], op.settings.number("eps", 1e-3))
 
 
 @operator("GroupNorm", inputs=("data", "gamma", "beta"))
 def group_norm(run: Run, op: Operator) -> Outputs:
-    """Groups of maps by their own mean and variance (src/operator/nn/group_norm-inl.h)."""
-    op.take("data", "gamma", "beta")
-    op.settings.neutral("output_mean_var")
-    groups = op.settings.integer("num_groups", 1)
-    return _grouped(run, op, op.value(), groups, op.settings.number("eps", 1e-5))
+    """Groups of maps by their own mean and variance (src/operator/nn/group_norm.cc, -inl.h).
+
+    gamma and beta have a number for each group, not for each map as torch.nn's, and as in 2.0.
+    """
+    given, settings = op.value(), op.settings
+    op.check_rank(given, "maps", 3)
+    settings.neutral("output_mean_var")
+    groups = settings.integer("num_groups", 1)
+    if groups < 1 or given.shape[1] % groups:
+        raise settings.error("num_groups", str(groups), f"equal groups of {given.shape[1]} maps")
+    tensors = op.tensors(weight="gamma", bias="beta")
+    for name, array in tensors.items():
+        if array.shape != (groups,):
+            raise op.unsupported(f"{name} of shape {array.shape} where {groups} groups have one")
+        tensors[name] = array.repeat(given.shape[1] // groups)
+    return _grouped(run, op, tensors, groups, settings.number("eps", 1e-5))
 
 
-def _grouped(run: Run, op: Operator, given: Value, groups: int, eps: float) -> Value:
+def _grouped(run: Run, op: Operator, tensors: dict[str, Array], groups: int, eps: float) -> Value:
+    given = op.value()
     return run.net.add(
         op.name,
         "GroupNorm",
         given,
-        tensors=op.tensors(weight="gamma", bias="beta"),
+        tensors=tensors,
         num_groups=groups,
         num_channels=given.shape[1],
         eps=eps,
@@ -94,7 +107,6 @@ def _grouped(run: Run, op: Operator, given: Value, groups: int, eps: float) -> V
 @operator("LayerNorm", inputs=("data", "gamma", "beta"))
 def layer_norm(run: Run, op: Operator) -> Outputs:
     """One dimension by its own mean and variance (src/operator/nn/layer_norm-inl.h)."""
-    op.take("data", "gamma", "beta")
     given, settings = op.value(), op.settings
     settings.neutral("output_mean_var")
     rank = len(given.shape)
@@ -118,18 +130,21 @@ def layer_norm(run: Run, op: Operator) -> Outputs:
 def local_response_norm(run: Run, op: Operator) -> Outputs:
     """Local response normalisation; `alpha` is divided by the window's size, as torch.nn does.
 
-    `knorm` is 2 unless the file says otherwise (src/operator/nn/lrn-inl.h).
+    `knorm` is 2 unless the file says otherwise (src/operator/nn/lrn-inl.h). A window that sees all
+    maps from every one of them is not made wider, as only its size as a divisor would tell.
     """
-    settings = op.settings
+    given, settings = op.value(), op.settings
+    op.check_rank(given, "images", 4, 4)
     size = settings.integer("nsize")
-    if size % 2 == 0:
+    if size < 1 or size % 2 == 0:
         raise op.unsupported(f"a window of {size} maps has no centre: MXNet refuses it, too")
+    seen = min(size, 2 * given.shape[1] - 1)
     return run.net.add(
         op.name,
         "LocalResponseNorm",
-        op.value(),
-        size=size,
-        alpha=settings.number("alpha", 1e-4),
+        given,
+        size=seen,
+        alpha=settings.number("alpha", 1e-4) * (seen / size),
         beta=settings.number("beta", 0.75),
         k=settings.number("knorm", 2.0),
     )

@@ -2,7 +2,6 @@
 
 import math
 
-from converters.lowering import Value
 from converters.mx.network import LABEL, Operator, Outputs, Run, operator
 
 
@@ -12,40 +11,37 @@ def softmax_output(run: Run, op: Operator) -> Outputs:
 
     As the only output of a classifier it leaves no layer: the network ends with its logits, which
     is what can be trained on, and softmax follows from the kind of output that the artifact states.
-    Elsewhere it is softmax: over everything but the first dimension, with `multi_output` over the
-    second, with `preserve_shape` over the last (src/operator/softmax_output-inl.h).
+    Elsewhere it is softmax: with `multi_output` over the second dimension, or else with
+    `preserve_shape` over the last. With neither, MXNet's own code takes it over everything but the
+    first dimension, and MKL-DNN over the last (src/operator/softmax_output-inl.h, .cc).
     """
     settings, given = op.settings, op.value()
     settings.neutral("grad_scale", "ignore_label", "use_ignore", "normalization", "out_grad")
     settings.neutral("smooth_alpha")
     by_place = settings.flag("multi_output", default=False)
     by_last = settings.flag("preserve_shape", default=False)
-    rank = len(given.shape)
-    if rank == 2 and run.ends_alone(op):
+    op.check_rank(given, "samples", 2)
+    if len(given.shape) == 2 and op.ends_alone():
         return given
-    if by_last or by_place or rank == 2:
-        return run.net.add(op.name, "Softmax", given, dim=rank - 1 if by_last else 1)
-    return _over_sample(run, op, given)
+    if not by_place and not by_last and math.prod(given.shape[1:-1]) > 1:
+        raise op.unsupported(
+            "over the whole sample by MXNet's own code, over its last dimension by MKL-DNN, unless "
+            "multi_output or preserve_shape is on"
+        )
+    return run.net.add(op.name, "Softmax", given, dim=1 if by_place else len(given.shape) - 1)
 
 
 @operator("SoftmaxActivation")
 def softmax_activation(run: Run, op: Operator) -> Outputs:
-    """Softmax over a whole sample, or with `mode` `channel` over the second dimension.
+    """Softmax over the last dimension, or with `mode` `channel` over the second.
 
-    Source: src/operator/nn/softmax_activation-inl.h.
+    Source: src/operator/nn/softmax_activation-inl.h (`FlatTo2D` keeps the last dimension).
     """
     given = op.value()
-    mode = op.settings.one_of("mode", ("instance", "channel"), "instance")
-    if mode == "channel" or len(given.shape) == 2:
+    if op.settings.one_of("mode", ("instance", "channel"), "instance") == "channel":
+        op.check_rank(given, "maps", 3)
         return run.net.add(op.name, "Softmax", given, dim=1)
-    return _over_sample(run, op, given)
-
-
-def _over_sample(run: Run, op: Operator, given: Value) -> Value:
-    """Return softmax over all dimensions but the first."""
-    flat = run.net.add(f"{op.name}_flatten", "Flatten", given, start_dim=1, end_dim=-1)
-    flat = run.net.add(f"{op.name}_softmax", "Softmax", flat, dim=1)
-    return run.net.add(op.name, "Reshape", flat, shape=[-1, *given.shape[1:]])
+    return run.net.add(op.name, "Softmax", given, dim=len(given.shape) - 1)
 
 
 @operator("softmax", "log_softmax")
@@ -73,9 +69,8 @@ def logistic_output(run: Run, op: Operator) -> Outputs:
     return run.net.add(op.name, "Sigmoid", op.value())
 
 
-@operator(
-    "LinearRegressionOutput", "MAERegressionOutput", "SVMOutput", "MakeLoss", inputs=("data", LABEL)
-)
+@operator("MakeLoss")
+@operator("LinearRegressionOutput", "MAERegressionOutput", "SVMOutput", inputs=("data", LABEL))
 def loss_output(run: Run, op: Operator) -> Outputs:
     """A loss that gives out what it is fed (src/operator/regression_output.cc, svm_output.cc)."""
     op.settings.neutral("grad_scale", "margin", "regularization_coefficient", "use_linear")
@@ -107,8 +102,8 @@ def dropout(run: Run, op: Operator) -> Outputs:
     axes = settings.sizes("axes")
     if settings.text("mode", "training") != "training":
         raise op.unsupported("mode always: draws random numbers")
-    if not 0 <= share < 1 or math.isnan(share):
+    if not 0 <= share < 1:
         raise settings.error("p", str(share), "0 or more, below 1")
-    if axes not in ((), (2, 3)):
+    if axes and (axes != (2, 3) or len(op.value().shape) != 4):
         raise op.unsupported(f"drops along {axes}: only numbers and whole maps have a word")
     return run.net.add(op.name, "Dropout2d" if axes else "Dropout", op.value(), p=share)

@@ -51,7 +51,7 @@ def unary(run: Run, op: Operator) -> Outputs:
 LEAKY = ("leaky", "elu", "prelu", "rrelu", "selu", "gelu")
 
 
-@operator("LeakyReLU", inputs=("data", "gamma"))
+@operator("LeakyReLU", inputs=("data", "gamma"), varying=True)
 def leaky_relu(run: Run, op: Operator) -> Outputs:
     """ReLU with something below 0, a slope of 0.25 unless the file says otherwise.
 
@@ -60,7 +60,7 @@ def leaky_relu(run: Run, op: Operator) -> Outputs:
     """
     settings = op.settings
     kind = settings.one_of("act_type", LEAKY, "leaky")
-    op.take("data", *(["gamma"] if kind == "prelu" else []))
+    op.expect("data", *(["gamma"] if kind == "prelu" else []))
     given, slope = op.value(), settings.number("slope", 0.25)
     lower, upper = settings.number("lower_bound", 0.125), settings.number("upper_bound", 0.334)
     if kind == "prelu":
@@ -170,7 +170,6 @@ def binary(run: Run, op: Operator) -> Outputs:
 
     Only the `broadcast_` forms take other than equal shapes.
     """
-    op.take("lhs", "rhs")
     word = _WORDS[op.op]
     left, right = op.operand(0), op.operand(1)
     if left.value is None or right.value is None:
@@ -190,14 +189,16 @@ def _with_stored(run: Run, op: Operator, word: str) -> Value:
     if word not in _STORED or len(values) != 1 or len(arrays) != 1:
         raise op.unsupported("reads a stored array where it takes the network's tensors")
     (array,), (value,) = arrays, values
+    if op.op not in _BROADCAST and array.shape != value.shape:
+        raise op.unsupported(f"takes equal shapes, its inputs have {value.shape} and {array.shape}")
     learned, tensor = _STORED[word]
     return run.net.add(op.name, learned, value, tensors={tensor: array}, shape=array.shape)
 
 
-@operator("add_n", "ElementWiseSum", "_sum")
+@operator("add_n", "ElementWiseSum", inputs=(), varying=True)
 def add_n(run: Run, op: Operator) -> Outputs:
     """The sum of all inputs, from the left (src/operator/tensor/elemwise_sum.cc)."""
-    op.settings.integer("num_args", 1)
+    op.expect_as_many()
     first, *others = op.values()
     if not others:
         return run.net.add(op.name, "Identity", first)

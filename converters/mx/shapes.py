@@ -31,7 +31,7 @@ def reshape(run: Run, op: Operator) -> Outputs:
     given, settings = op.value(), op.settings
     codes = settings.sizes("shape")
     backwards = settings.flag("reverse", default=False)
-    target = settings.sizes("target_shape")
+    target = settings.sizes("target_shape", least=0)
     keep = settings.flag("keep_highest", default=False)
     if codes:
         old = given.shape[::-1] if backwards else given.shape
@@ -49,7 +49,10 @@ def reshape(run: Run, op: Operator) -> Outputs:
 
 
 def _shaped(op: Operator, codes: Shape, old: Shape) -> Shape:
-    """Return the shape that codes make of another; -1 where it takes what is left."""
+    """Return the shape that codes make of another; -1 where it takes what is left.
+
+    MXNet fills that in at the place of the code, which behind -2 or -4 may be another's.
+    """
     made: list[int] = []
     left, waiting = list(old), list(codes)
     while waiting:
@@ -67,6 +70,8 @@ def _shaped(op: Operator, codes: Shape, old: Shape) -> Shape:
         elif code == -4:
             made += _split(op, left.pop(0), waiting.pop(0), waiting.pop(0))
         else:
+            if code == -1 and len(made) != len(codes) - len(waiting) - 1:
+                raise op.settings.error("shape", str(codes), "-1 where MXNet fills in what is left")
             made.append(code)
             left = left[1:]
     if made.count(-1) > 1:
@@ -85,7 +90,8 @@ def _split(op: Operator, size: int, first: int, second: int) -> list[int]:
 
 def _targeted(target: Shape, old: Shape, *, keep: bool) -> Shape:
     start = old[:1] if keep else ()
-    return _filled((*start, *(size or -1 for size in target[len(start) :])), old)
+    made = (*start, *(size or -1 for size in target[len(start) :]))
+    return _filled(made, old) if made.count(-1) < 2 else (0,)  # which fits nothing
 
 
 def _filled(shape: Shape, old: Shape) -> Shape:
@@ -100,9 +106,9 @@ def transpose(run: Run, op: Operator) -> Outputs:
     given = op.value()
     rank = len(given.shape)
     axes = op.settings.sizes("axes", default=tuple(reversed(range(rank))))
-    if sorted(axis % rank for axis in axes) != list(range(rank)):
+    if sorted(axes) != list(range(rank)):
         raise op.settings.error("axes", str(axes), f"an order of {rank} dimensions")
-    return run.net.add(op.name, "Permute", given, dims=[axis % rank for axis in axes])
+    return run.net.add(op.name, "Permute", given, dims=axes)
 
 
 @operator("SwapAxis", "swapaxes")
@@ -130,26 +136,27 @@ def expand_dims(run: Run, op: Operator) -> Outputs:
 def squeeze(run: Run, op: Operator) -> Outputs:
     """Without dimensions of size 1: those of `axis`, or all (src/operator/numpy/np_matrix_op.cc).
 
-    Which of all they are depends on the batch, unless `axis` says it.
+    Which of all they are depends on the batch, unless `axis` says it. One dimension always stays.
     """
     value = op.value()
     axes = {_axis(op, "axis", value, axis) for axis in op.settings.sizes("axis")}
     axes = axes or {axis for axis, size in enumerate(value.shape) if size == 1}
     if wrong := [axis for axis in axes if value.shape[axis] != 1]:
         raise op.settings.error("axis", str(wrong), f"dimensions of size 1 in {value.shape}")
+    axes -= {0} if len(axes) == len(value.shape) else set()
     for axis in sorted(axes, reverse=True):
         value = run.net.add(op.name, "Select", value, dim=axis, index=0)
     return value if axes else run.net.add(op.name, "Identity", value)
 
 
-@operator("Concat", "concat")
+@operator("Concat", "concat", inputs=(), varying=True)
 def concat(run: Run, op: Operator) -> Outputs:
     """Tensors one after the other, along the second dimension unless the file says otherwise.
 
     Source: src/operator/nn/concat-inl.h.
     """
+    op.expect_as_many()
     values = op.values()
-    op.settings.integer("num_args", 1)
     axis = _axis(op, "dim", values[0], op.settings.integer("dim", 1))
     return run.net.add(op.name, "Concat", *values, dim=axis)
 
@@ -174,9 +181,11 @@ def slice_(run: Run, op: Operator) -> Outputs:
     """Part of several dimensions, from the first on (`GetIndexRange` in tensor/matrix_op-inl.h)."""
     given, settings = op.value(), op.settings
     begins, ends = settings.optional("begin"), settings.optional("end")
-    if any(step not in (None, 1) for step in settings.optional("step")):
+    steps = settings.optional("step")
+    if any(step not in (None, 1) for step in steps):
         raise op.unsupported("steps over numbers")
-    if len(begins) != len(ends) or len(begins) > len(given.shape):
+    counts = {len(begins), len(ends), len(steps or begins)}
+    if len(counts) > 1 or len(begins) > len(given.shape):
         raise settings.error("begin, end", f"{begins}, {ends}", f"as many, of {given.shape}")
     parts = []
     for axis, (begin, end) in enumerate(zip(begins, ends, strict=True)):
@@ -209,19 +218,20 @@ def slice_channel(run: Run, op: Operator) -> Outputs:
     ]
 
 
-@operator("Crop", inputs=("arg0", "arg1"))
+@operator("Crop", inputs=(), varying=True)
 def crop(run: Run, op: Operator) -> Outputs:
     """Part of an image: of size `h_w`, or as large as a second input (src/operator/crop-inl.h)."""
-    given, settings = op.value(), op.settings
-    count = settings.integer("num_args", 1)
-    op.take(*("arg0", "arg1")[:count])
-    if len(given.shape) != 4:
-        raise op.unsupported(f"takes images, its input has {len(given.shape)} dimensions")
+    op.expect_as_many()
+    given, *others = op.values()
+    settings = op.settings
+    for one in (given, *others):
+        op.check_rank(one, "images", 4, 4)
     size = settings.sizes("h_w", 2, (0, 0))
     offset = settings.sizes("offset", 2, (0, 0))
     centred = settings.flag("center_crop", default=False)
-    if count > 1:
-        size = op.value(1).shape[-2:]
+    if others:
+        op.expect("data", "crop_like")
+        size = others[0].shape[2:]
     room = tuple(whole - part for whole, part in zip(given.shape[2:], size, strict=True))
     if centred:
         offset = room[0] // 2, room[1] // 2
@@ -246,9 +256,9 @@ def pad(run: Run, op: Operator) -> Outputs:
     """
     given, settings = op.value(), op.settings
     mode = settings.one_of("mode", ("constant", "edge", "reflect"))
-    widths = settings.sizes("pad_width", 2 * len(given.shape))
+    widths = settings.sizes("pad_width", 2 * len(given.shape), least=0)
     number = settings.number("constant_value", 0)
-    if len(given.shape) != 4 or any(widths[:4]) or min(widths) < 0:
+    if len(given.shape) != 4 or any(widths[:4]):
         raise settings.error("pad_width", str(widths), "borders of the last 2 of 4 dimensions")
     top, bottom, left, right = widths[4:]
     border = (left, right, top, bottom)

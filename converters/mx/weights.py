@@ -9,17 +9,15 @@ from converters.mx.network import Operator, Outputs, Run, operator
 _SPEED = ("workspace", "cudnn_tune", "cudnn_off")
 
 
-@operator("Convolution", "Convolution_v1", inputs=("data", "weight", "bias"))
+@operator("Convolution", "Convolution_v1", inputs=("data", "weight", "bias"), varying=True)
 def convolution(run: Run, op: Operator) -> Outputs:
-    """Convolution of rows or images (src/operator/nn/convolution-inl.h)."""
+    """Convolution of rows or images (src/operator/nn/convolution-inl.h), in the first of images."""
+    biased = _expect_bias(op, unless_said=True)
     given, settings = op.value(), op.settings
-    biased = not settings.flag("no_bias", default=False)
-    op.take("data", "weight", *(["bias"] if biased else []))
-    kernel = settings.sizes("kernel")
-    count = len(kernel)
+    op.check_rank(given, "images", 4 if op.op == "Convolution_v1" else 3)
+    count = len(given.shape) - 2
+    kernel = settings.sizes("kernel", count, least=1)
     settings.neutral(*_SPEED)
-    if count == 0 or len(given.shape) != count + 2:
-        raise op.settings.error("kernel", str(kernel), f"{len(given.shape) - 2} numbers")
     _check_layout(op, count)
     return run.net.add(
         op.name,
@@ -29,29 +27,29 @@ def convolution(run: Run, op: Operator) -> Outputs:
         in_channels=given.shape[1],
         out_channels=settings.integer("num_filter"),
         kernel_size=kernel,
-        stride=settings.sizes("stride", count, (1,) * count),
-        padding=settings.sizes("pad", count, (0,) * count),
-        dilation=settings.sizes("dilate", count, (1,) * count),
+        stride=settings.sizes("stride", count, (1,) * count, least=1),
+        padding=settings.sizes("pad", count, (0,) * count, least=0),
+        dilation=settings.sizes("dilate", count, (1,) * count, least=1),
         groups=settings.integer("num_group", 1),
         bias=biased,
     )
 
 
-@operator("Deconvolution", inputs=("data", "weight", "bias"))
+@operator("Deconvolution", inputs=("data", "weight", "bias"), varying=True)
 def deconvolution(run: Run, op: Operator) -> Outputs:
     """Transposed convolution, without a bias unless the file says otherwise.
 
     Source: src/operator/nn/deconvolution-inl.h.
     """
+    biased = _expect_bias(op, unless_said=False)
     given, settings = op.value(), op.settings
-    biased = not settings.flag("no_bias", default=True)
-    op.take("data", "weight", *(["bias"] if biased else []))
     settings.neutral(*_SPEED)
-    kernel = settings.sizes("kernel", 2)
+    op.check_rank(given, "images", 4, 4)
+    kernel = settings.sizes("kernel", 2, least=1)
     _check_layout(op, 2)
-    if not kernel or len(given.shape) != 4:
-        raise op.unsupported(f"takes images, its input has {len(given.shape)} dimensions")
-    stride, dilate = (settings.sizes(key, 2, (1, 1)) for key in ("stride", "dilate"))
+    stride, dilate = (settings.sizes(key, 2, (1, 1), least=1) for key in ("stride", "dilate"))
+    if any(min(pair) > 1 for pair in zip(stride, dilate, strict=True)):
+        raise op.unsupported("stride with dilate: MXNet's own code and MKL-DNN spread differently")
     padding, adjust = _deconvolution_padding(op, given, kernel, stride, dilate)
     return run.net.add(
         op.name,
@@ -77,9 +75,11 @@ def _deconvolution_padding(
     op: Operator, given: Value, kernel: Pair, stride: Pair, dilate: Pair
 ) -> tuple[Pair, Pair]:
     """Return `pad` and `adj`, or those that give `target_shape` (`InferPad`)."""
-    padding, adjust = (op.settings.sizes(key, 2, (0, 0)) for key in ("pad", "adj"))
-    target = op.settings.sizes("target_shape", 2, (0, 0))
+    padding, adjust, target = (
+        op.settings.sizes(key, 2, (0, 0), least=0) for key in ("pad", "adj", "target_shape")
+    )
     if not any(target):
+        _check_adjustment(op, "adj", adjust, stride)
         return padding, adjust
     over = tuple(
         step * (size - 1) + 1 + (window - 1) * dilation - wanted
@@ -87,20 +87,29 @@ def _deconvolution_padding(
             stride, given.shape[2:], kernel, dilate, target, strict=True
         )
     )
-    if min(over) < 0:
-        raise op.settings.error("target_shape", str(target), "no more than without padding")
-    return tuple((one + 1) // 2 for one in over), tuple(one % 2 for one in over)
+    if min(over) < 0 or min(target) < 1:
+        expected = "1 or more, and no more than without padding"
+        raise op.settings.error("target_shape", str(target), expected)
+    adjust = tuple(one % 2 for one in over)
+    _check_adjustment(op, "target_shape", adjust, stride)
+    return tuple((one + 1) // 2 for one in over), adjust
 
 
-@operator("FullyConnected", inputs=("data", "weight", "bias"))
+def _check_adjustment(op: Operator, key: str, adjust: Pair, stride: Pair) -> None:
+    if any(extra >= step for extra, step in zip(adjust, stride, strict=True)):
+        expected = f"rows and columns to add, {adjust}, below the strides {stride}"
+        raise op.settings.error(key, op.settings.text(key), expected)
+
+
+@operator("FullyConnected", inputs=("data", "weight", "bias"), varying=True)
 def fully_connected(run: Run, op: Operator) -> Outputs:
     """A matrix product over all but the first dimension, or with `flatten` off over the last.
 
     Source: src/operator/nn/fully_connected-inl.h.
     """
+    biased = _expect_bias(op, unless_said=True)
     given, settings = op.value(), op.settings
-    biased = not settings.flag("no_bias", default=False)
-    op.take("data", "weight", *(["bias"] if biased else []))
+    op.check_rank(given, "samples", 2)
     if settings.flag("flatten", default=True) and len(given.shape) > 2:
         given = run.net.add(f"{op.name}_flatten", "Flatten", given, start_dim=1, end_dim=-1)
     tensors = op.tensors(weight="weight", **_bias(biased))
@@ -117,24 +126,25 @@ def fully_connected(run: Run, op: Operator) -> Outputs:
     )
 
 
-@operator("UpSampling", inputs=("data", "weight"))
+@operator("UpSampling", inputs=("data", "weight"), varying=True)
 def upsampling(run: Run, op: Operator) -> Outputs:
     """Images enlarged: each pixel repeated, or a deconvolution by a kernel of the file.
 
     Source: src/operator/nn/upsampling-inl.h (`GetDeconvolutionParam`).
     """
+    op.expect_as_many()
     given, settings = op.value(), op.settings
+    op.check_rank(given, "images", 4, 4)
     scale = settings.integer("scale")
     if scale < 1:
         raise settings.error("scale", str(scale), "1 or more")
     settings.neutral("workspace", "multi_input_mode")
-    settings.integer("num_args", 1)
     filters = settings.integer("num_filter", 0)
     if settings.one_of("sample_type", ("nearest", "bilinear")) == "nearest":
         if len(op.inputs) != 1:
             raise op.unsupported(f"joins {len(op.inputs)} inputs")
         return run.net.add(op.name, "UpsamplingNearest2d", given, scale_factor=scale)
-    op.take("data", "weight")
+    op.expect("data", "weight")
     return run.net.add(
         op.name,
         "ConvTranspose2d",
@@ -149,6 +159,13 @@ def upsampling(run: Run, op: Operator) -> Outputs:
         groups=filters,
         bias=False,
     )
+
+
+def _expect_bias(op: Operator, *, unless_said: bool) -> bool:
+    """Say which inputs there are, and tell whether a bias is one."""
+    biased = not op.settings.flag("no_bias", default=not unless_said)
+    op.expect("data", "weight", *(["bias"] if biased else []))
+    return biased
 
 
 def _bias(biased: bool) -> dict[str, str]:

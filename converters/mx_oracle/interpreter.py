@@ -13,13 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from converters.mx.symbol import Entry, Symbol, SymbolNode
+from converters.mx.symbol import UNVERSIONED, Entry, Symbol, SymbolNode
 from models.errors import UnsupportedLayer
 
 Array = npt.NDArray[np.float64]
 
-FIRST_WITH_ALL_INPUTS = 900  # MXNet 0.9; earlier symbols leave moving statistics out
-HIDDEN = {"moving_mean", "moving_var"}
 # Operators whose second input is a label, which inference does not read.
 LOSSES = {
     "SoftmaxOutput",
@@ -43,7 +41,8 @@ class Call:
 class Node:
     """An operator during a run: its settings, and the numbers that it reads."""
 
-    def __init__(self, node: SymbolNode, inputs: list[Array], source: Path) -> None:
+    def __init__(self, symbol: Symbol, node: SymbolNode, inputs: list[Array], source: Path) -> None:
+        self.version = symbol.version
         self.inputs = inputs
         self.name = node.name
         self.op = node.op
@@ -126,7 +125,7 @@ def follow(
             raise UnsupportedLayer(source, [(node.name, node.op)])
         read = [values[one] for one in _read(node)]
         read += [arrays[name].astype(np.float64) for name in _left_out(symbol, node)]
-        found = DEFINITIONS[node.op](Node(node, read, source))
+        found = DEFINITIONS[node.op](Node(symbol, node, read, source))
         outputs = found if isinstance(found, list) else [found]
         values.update({Entry(index, place): one for place, one in enumerate(outputs)})
         report(Call(node.name, node.op, tuple(outputs)))
@@ -138,7 +137,7 @@ def _read(node: SymbolNode) -> tuple[Entry, ...]:
 
 def _left_out(symbol: Symbol, node: SymbolNode) -> list[str]:
     """Return the statistics that an old symbol leaves out, by the names that MXNet gives them."""
-    if symbol.version >= FIRST_WITH_ALL_INPUTS or "BatchNorm" not in node.op:
+    if symbol.version > UNVERSIONED or "BatchNorm" not in node.op:
         return []
     return [f"{node.name}_{one}" for one in ("moving_mean", "moving_var")][len(node.inputs) - 3 :]
 

@@ -35,12 +35,11 @@ def instance_norm(node: Node) -> Array:
 
 @defines("GroupNorm")
 def group_norm(node: Node) -> Array:
-    """Each group of maps of each sample by itself, then a scale for each map."""
+    """Each group of maps of each sample by itself, then a scale for each group."""
     x, gamma, beta = node.inputs
-    shape = (-1, *[1] * (x.ndim - 2))
     grouped = x.reshape(len(x), node.integer("num_groups", 1), -1)
-    found = _standard(grouped, (2,), node.number("eps", 1e-5)).reshape(x.shape)
-    return found * gamma.reshape(shape) + beta.reshape(shape)
+    found = _standard(grouped, (2,), node.number("eps", 1e-5))
+    return (found * gamma.reshape(-1, 1) + beta.reshape(-1, 1)).reshape(x.shape)
 
 
 @defines("LayerNorm")

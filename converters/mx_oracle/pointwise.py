@@ -139,7 +139,7 @@ def binary(node: Node) -> Array:
     return BINARY[node.op.lower().split("_")[-1]](left, right)
 
 
-@defines("add_n", "ElementWiseSum", "_sum")
+@defines("add_n", "ElementWiseSum")
 def add_n(node: Node) -> Array:
     """The sum of all inputs."""
     found: Array = np.sum(node.inputs, axis=0)
@@ -154,20 +154,18 @@ def _softmax(x: Array, axis: int) -> Array:
 
 @defines("SoftmaxOutput", "Softmax")
 def softmax_output(node: Node) -> Array:
-    """Softmax: over the sample, over its maps, or over the last dimension."""
-    if node.on("preserve_shape", default=False):
-        return _softmax(node.x, -1)
+    """Softmax: over maps, over the last dimension, or over samples if that is the same."""
     if node.on("multi_output", default=False):
         return _softmax(node.x, 1)
-    return _softmax(node.x.reshape(len(node.x), -1), 1).reshape(node.x.shape)
+    if node.on("preserve_shape", default=False) or node.x[0].size == node.x.shape[-1]:
+        return _softmax(node.x, -1)
+    raise node.refused("a sample of several dimensions")
 
 
 @defines("SoftmaxActivation")
 def softmax_activation(node: Node) -> Array:
-    """Softmax: over the sample, or over its maps."""
-    if node.text("mode", "instance") == "channel":
-        return _softmax(node.x, 1)
-    return _softmax(node.x.reshape(len(node.x), -1), 1).reshape(node.x.shape)
+    """Softmax: over the last dimension, or over maps."""
+    return _softmax(node.x, 1 if node.text("mode", "instance") == "channel" else -1)
 
 
 @defines("softmax")

@@ -1,4 +1,4 @@
-"""Definitions of pooling, window by window (src/operator/nn/pool.h, pooling.cc)."""
+"""Definitions of pooling, window by window (src/operator/nn/pool.h, pooling_v1-inl.h)."""
 
 import math
 
@@ -9,8 +9,14 @@ from converters.mx_oracle.interpreter import Array, Node, defines
 
 @defines("Pooling", "Pooling_v1")
 def pooling(node: Node) -> Array:
-    """The largest, the mean, the sum, or the root of the sum of squares, of each window."""
+    """The largest, the mean, the sum, or the root of the sum of squares, of each window.
+
+    Until 0.9.5 borders were zeros like any number, and a mean was by the whole window.
+    """
     x = node.x
+    if x.ndim != 4:
+        raise node.refused("no images")
+    first = node.op == "Pooling_v1" or node.version < 905
     height, width = x.shape[2:]
     kernel, stride = node.numbers("kernel", [0, 0]), node.numbers("stride", [1, 1])
     pad = node.numbers("pad", [0, 0])
@@ -21,6 +27,9 @@ def pooling(node: Node) -> Array:
         1 + rounding((size + 2 * edge - window) / step)
         for size, edge, window, step in zip((height, width), pad, kernel, stride, strict=True)
     )
+    if first:
+        x = np.pad(x, [(0, 0), (0, 0), *((one, one) for one in pad)])
+        (height, width), pad = x.shape[2:], [0, 0]
     out = np.zeros((*x.shape[:2], rows, columns))
     for row in range(rows):
         for column in range(columns):
@@ -29,6 +38,7 @@ def pooling(node: Node) -> Array:
             area = (min(top + kernel[0], height + pad[0]) - top) * (
                 min(left + kernel[1], width + pad[1]) - left
             )
+            area = math.prod(kernel) if first else area
             part = x[:, :, max(top, 0) : top + kernel[0], max(left, 0) : left + kernel[1]]
             out[:, :, row, column] = _folded(node, part, area)
     return out
@@ -36,7 +46,7 @@ def pooling(node: Node) -> Array:
 
 def _folded(node: Node, part: Array, area: int) -> Array:
     kind = node.text("pool_type", "max")
-    if not part.size:
+    if not part.size and (node.op == "Pooling" or kind == "max"):
         raise node.refused("a window with nothing in it")
     found: Array
     if kind == "max":
@@ -46,6 +56,8 @@ def _folded(node: Node, part: Array, area: int) -> Array:
         found = part.sum((2, 3)) / (area if counted else part[0, 0].size)
     else:
         power = 1 if kind == "sum" else node.integer("p_value")
+        if power > 2:
+            raise node.refused("roots of sums that may be below 0")
         found = (part**power).sum((2, 3)) ** (1 / power)
     return found
 

@@ -22,15 +22,17 @@ def reshape(node: Node) -> Array:
         first = [len(x)] if node.on("keep_highest", default=False) else []
         return x.reshape(first + [one or -1 for one in target[len(first) :]])
     if not node.on("reverse", default=False):
-        return x.reshape(_decoded(codes, list(x.shape)))
-    return x.reshape(_decoded(codes[::-1], list(x.shape[::-1]))[::-1])
+        return x.reshape(_decoded(node, codes, list(x.shape)))
+    return x.reshape(_decoded(node, codes[::-1], list(x.shape[::-1]))[::-1])
 
 
-def _decoded(codes: list[int], sizes: list[int]) -> list[int]:
+def _decoded(node: Node, codes: list[int], sizes: list[int]) -> list[int]:
     made: list[int] = []
     at = place = 0
     while at < len(codes):
         code = codes[at]
+        if code == -1 and at != len(made):
+            raise node.refused("what is left is filled in elsewhere")
         at += 1
         if code == -2:
             made += sizes[place:]
@@ -69,8 +71,8 @@ def expand_dims(node: Node) -> Array:
 
 @defines("squeeze")
 def squeeze(node: Node) -> Array:
-    """Dimensions of size 1 less."""
-    return node.x.squeeze(tuple(node.numbers("axis")) or None)
+    """Dimensions of size 1 less, but for a last one."""
+    return np.atleast_1d(node.x.squeeze(tuple(node.numbers("axis")) or None))
 
 
 @defines("Concat", "concat")
@@ -91,6 +93,8 @@ def slice_axis(node: Node) -> Array:
 @defines("slice", "crop")
 def slice_(node: Node) -> Array:
     """A part of the first dimensions."""
+    if set(node.parts("step")) - {None, 1}:
+        raise node.refused("steps")
     return node.x[tuple(map(slice, node.parts("begin"), node.parts("end")))]
 
 
@@ -130,10 +134,9 @@ def reduction(node: Node) -> Array:
 
     A mean is the sum by how many numbers went into it.
     """
+    every = set(range(node.x.ndim))
     axes = {axis % node.x.ndim for axis in node.numbers("axis")}
-    if node.on("exclude", default=False):
-        axes = set(range(node.x.ndim)) - axes
-    over = tuple(axes or range(node.x.ndim))
+    over = tuple(every - axes if node.on("exclude", default=False) else axes or every)
     kind = node.op.removesuffix("_axis")
     fold = {"max": np.max, "min": np.min}.get(kind, np.sum)
     found = np.asarray(fold(node.x, axis=over, keepdims=node.on("keepdims", default=False)))

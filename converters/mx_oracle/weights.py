@@ -49,6 +49,8 @@ def deconvolution(node: Node) -> Array:
     With `target_shape`, what is cut off all around follows from it: the first half rounded up.
     """
     x, w = node.inputs[:2]
+    if x.ndim != 4:
+        raise node.refused("no images")
     stride, dilate = (node.numbers(key, [1, 1]) for key in ("stride", "dilate"))
     pad, adjust = (node.numbers(key, [0, 0]) for key in ("pad", "adj"))
     out = _spread(x, w, stride, dilate, node.integer("num_group", 1))

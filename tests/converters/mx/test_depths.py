@@ -40,7 +40,9 @@ class Symbol:
     def relu(self, name: str, x: int) -> int:
         return self.add("Activation", name, x, act_type="relu")
 
-    def conv(self, name: str, x: int, wide: int, size: int, stride: int = 1) -> int:
+    def conv(self, name: str, x: int, wide: int, sizes: tuple[int, int]) -> int:
+        """Add a convolution with a square window and a stride."""
+        size, stride = sizes
         weight = self.array(f"{name}_weight", wide, self.channels[x], size, size)
         by, around = f"({stride}, {stride})", f"({size // 2}, {size // 2})"
         settings = {"kernel": f"({size}, {size})", "stride": by, "pad": around, "no_bias": "True"}
@@ -48,7 +50,8 @@ class Symbol:
             "Convolution", name, x, weight, channels=wide, num_filter=str(wide), **settings
         )
 
-    def unit(self, name: str, x: int, wide: int, stride: int, first: bool, deep: bool) -> int:
+    def unit(self, name: str, x: int, wide: int, *, stride: int, deep: bool) -> int:
+        """Add a residual unit; the first of a stage, named `unit1`, has a convolution beside it."""
         sizes = ((wide // 4, 1), (wide // 4, 3), (wide, 1)) if deep else ((wide, 3), (wide, 3))
         strided = 1 if deep else 0
         branch = active = self.relu(f"{name}_relu1", self.norm(f"{name}_bn1", x))
@@ -57,15 +60,16 @@ class Symbol:
                 branch = self.norm(f"{name}_bn{index + 1}", branch)
                 branch = self.relu(f"{name}_relu{index + 1}", branch)
             by = stride if index == strided else 1
-            branch = self.conv(f"{name}_conv{index + 1}", branch, made, size, by)
-        past = self.conv(f"{name}_sc", active, wide, 1, stride) if first else x
+            branch = self.conv(f"{name}_conv{index + 1}", branch, made, (size, by))
+        first = name.endswith("unit1")
+        past = self.conv(f"{name}_sc", active, wide, (1, stride)) if first else x
         return self.add("elemwise_add", f"{name}_plus", branch, past)
 
 
 def resnet(units: tuple[int, ...], widths: tuple[int, ...], *, deep: bool, cifar: bool) -> Symbol:
     """Return the network of so many units of each stage."""
     net = Symbol()
-    x = net.conv("conv0", net.norm("bn_data", 0, True), widths[0], 3 if cifar else 7, 2 - cifar)
+    x = net.conv("conv0", net.norm("bn_data", 0, True), widths[0], (3, 1) if cifar else (7, 2))
     if not cifar:
         x = net.relu("relu0", net.norm("bn0", x))
         sizes = {"kernel": "(3,3)", "stride": "(2,2)", "pad": "(1,1)"}
@@ -73,7 +77,7 @@ def resnet(units: tuple[int, ...], widths: tuple[int, ...], *, deep: bool, cifar
     for stage, (count, wide) in enumerate(zip(units, widths[1:], strict=True), 1):
         for unit in range(1, count + 1):
             stride = 2 if stage > 1 and unit == 1 else 1
-            x = net.unit(f"stage{stage}_unit{unit}", x, wide, stride, unit == 1, deep)
+            x = net.unit(f"stage{stage}_unit{unit}", x, wide, stride=stride, deep=deep)
     x = net.relu("relu1", net.norm("bn1", x))
     x = net.add("Pooling", "pool1", x, kernel="(7,7)", pool_type="avg", global_pool="True")
     x = net.add("Flatten", "flatten", x)
