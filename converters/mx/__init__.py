@@ -12,8 +12,8 @@ from converters.mx.network import (
     NULL,
     RULES,
     check_operators,
-    implied,
     lower,
+    names_read,
     needed,
     variables,
 )
@@ -63,8 +63,7 @@ class MXSource:
         self._symbol = symbol.read(symbol_path) if symbol_path else None
         nodes = needed(self._symbol) if self._symbol else []
         self.classes = Counter(node.op for node in nodes if node.op != NULL)
-        self._read = {node.name for node in nodes if node.op == NULL}
-        self._read |= implied(self._symbol) if self._symbol else set()
+        self._read = dict.fromkeys(names_read(self._symbol) if self._symbol else ())
         unread = [one for one in self.arrays if self.role(one) == "other"]
         self.notes: tuple[str, ...] = (f"no operator reads {some(unread)}",) if unread else ()
 
@@ -118,6 +117,11 @@ class MXSource:
         if self._symbol is None:
             return []
         return [self._symbol.nodes[one].name for one in variables(self._symbol, self.arrays)]
+
+    def missing(self) -> list[str]:
+        """Return the names of arrays that operators read and the file lacks."""
+        there = {*self.arrays, *self.inputs()}
+        return [name for name in self._read if name not in there]
 
     def role(self, name: str) -> str:
         """Return what an array is: `parameter`, `statistic`, or `other` if no operator reads it."""

@@ -35,6 +35,7 @@ def described(source: MXSource, size: int) -> dict[str, Any]:
     return found | {
         "parameter_types": sorted({str(source.arrays[name].dtype) for name in learned}),
         "inputs": source.inputs(),
+        "missing": source.missing(),
         "contents": [
             {
                 "path": name,
@@ -58,6 +59,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         "inputs": some(found["inputs"]),
         "parameters": _sum(found, "parameters", "parameter", found["parameter_types"]),
         "statistics": _sum(found, "statistics", "statistic"),
+        "missing": some(found["missing"]),
         "not read": some([one["path"] for one in found["contents"] if one["role"] == "other"]),
         "no rule": some(found["without_rule"]),
     }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from converters.lowering import Call, Lowered, Lowering, Rules, Value
+from converters.lowering import Call, Lowered, Lowering, Rules, Value, check_floats
 from converters.mx.naming import plain
 from converters.mx.settings import Settings
 from converters.mx.symbol import UNVERSIONED, Entry, Symbol, SymbolNode
@@ -191,10 +191,7 @@ class Run:
         if array is None:
             self.missing[name] = None
             return None
-        if array.dtype.kind != "f":
-            raise FormatError(
-                self.net.source, f"array {name}", found=f"{array.dtype} numbers", expected="floats"
-            )
+        check_floats(self.net.source, name, array)
         return array
 
     def _apply(self, index: int, node: SymbolNode) -> None:
@@ -230,7 +227,8 @@ def lower(
     run = Run(path, symbol, arrays, net)
     ends = run.evaluate(shapes)
     if run.missing:
-        raise WeightMismatch(str(net.source), missing=list(run.missing))
+        unread = set(arrays).difference(names_read(symbol))
+        raise WeightMismatch(str(net.source), missing=list(run.missing), unexpected=sorted(unread))
     return Lowered(net.network(ends), tuple(end.shape for end in ends), tuple(run.calls))
 
 
@@ -279,13 +277,15 @@ def variables(symbol: Symbol, arrays: Mapping[str, Array]) -> list[int]:
     ]
 
 
-def implied(symbol: Symbol) -> set[str]:
-    """Return the names of arrays that operators read without having them as inputs."""
-    if symbol.version > UNVERSIONED:
-        return set()
-    return {
-        f"{node.name}_{name}"
-        for node in needed(symbol)
-        for name in _INPUTS.get(node.op, ())[len(node.inputs) :]
-        if name in ARRAYS
-    }
+def names_read(symbol: Symbol) -> list[str]:
+    """Return the names of variables and arrays that operators read, as inputs or without saying."""
+    nodes = needed(symbol)
+    found = [node.name for node in nodes if node.op == NULL]
+    if symbol.version <= UNVERSIONED:
+        found += [
+            f"{node.name}_{name}"
+            for node in nodes
+            for name in _INPUTS.get(node.op, ())[len(node.inputs) :]
+            if name in ARRAYS
+        ]
+    return found

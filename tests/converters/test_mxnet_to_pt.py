@@ -78,6 +78,14 @@ def test_arrays_that_nobody_reads_are_told(tmp_path: Path, capsys: Any) -> None:
     assert "note        no operator reads fc9_weight" in capsys.readouterr().out
 
 
+def test_inspect_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing of it where all is there."""
+    assert inspect([str(golden("mxnet/malformed/net-missing-weight-0000.params"))]) == 0
+    assert "missing     fc1_weight\n" in capsys.readouterr().out
+    assert inspect([str(golden("mxnet/malformed/net-good-0000.params")), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == []
+
+
 def test_statistics_under_another_prefix_are_used(tmp_path: Path) -> None:
     """A hand-edited file has the moving mean as `arg:`; its numbers count, not zeros."""
     assert outcome("net-aux-stored-as-arg", tmp_path) == 0
