@@ -8,7 +8,6 @@ from converters.mx import MXSource
 from models.errors import some
 from models.terminal import escaped
 
-
 MAX_ROWS = 20
 MAX_NAME = 60  # of an array, in characters
 
