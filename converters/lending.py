@@ -88,10 +88,13 @@ class LentSource:
 
     def _module(self, size: int) -> Lender:
         """Return the class without numbers, for images of that size."""
-        with torch.device("meta"):
-            module = self._entry.create(**self._arguments)
-            if isinstance(module, GluonNetwork) and module.sized:
-                module = self._entry.create(**self._arguments, size=size)
+        try:
+            with torch.device("meta"):
+                module = self._entry.create(**self._arguments)
+                if isinstance(module, GluonNetwork) and module.sized:
+                    module = self._entry.create(**self._arguments, size=size)
+        except ValueError as error:  # too few channels to be divided
+            raise SpecError(f"{self.name}: as {self._entry.name}: {error}") from error
         if not isinstance(module, Lender):
             raise SpecError(
                 f"--architecture {self._entry.name}: MXNet has no names for its tensors; it has "
@@ -179,10 +182,11 @@ def _layers(module: Lender, arrays: Mapping[str, Array]) -> dict[str, str]:
     Source: gluon/block.py `load_parameters`: structural names have a dot, those before them none.
     The network's own prefix is cut off by `save_params`, but not by what else writes arrays.
     """
+    owners = [key.rpartition(".")[0] for key in module.state_dict()]
     if isinstance(module, ResNetV2):
-        return {layer: f"{_symbolic(layer)}_" for layer, _ in module.named_modules()}
+        return {layer: f"{_symbolic(layer)}_" for layer in owners}
     if any("." in name for name in arrays):
-        return {layer: f"{layer}." for layer, _ in module.named_modules()}
+        return {layer: f"{layer}." for layer in owners}
     counted = module.counted_names()
     last = f"{[*counted.values()][-1]}_weight"
     prefixes = [name.removesuffix(last) for name in arrays if name.endswith(last)]

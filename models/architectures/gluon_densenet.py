@@ -11,9 +11,16 @@ from functools import partial
 
 from torch import nn
 
-from models.architectures.gluon_layers import Concurrent, GluonNetwork, normed, weighted, widths_at
+from models.architectures.gluon_layers import (
+    Concurrent,
+    GluonNetwork,
+    facts,
+    normed,
+    weighted,
+    widths_at,
+)
 from models.architectures.layers import thinner
-from models.architectures.registry import Architecture, Facts, register
+from models.architectures.registry import Architecture, register
 
 # Channels of the stem, channels that each layer adds, layers of each stage; channels in the end.
 DENSENETS = {
@@ -84,11 +91,6 @@ class GluonDenseNet(GluonNetwork):
         return [layers[place] for place in PLACES]
 
 
-VERIFIED = (
-    "a narrow network of four stages that MXNet exported has these operators, settings and wiring; "
-    "the names and shapes are those that MXNet's zoo gives"
-)
-
 for _depth, (_stem, _growth, _stages, _features) in DENSENETS.items():
     _weights = 2 * sum(_stages) + len(_stages) + 1  # transitions between stages, stem, classifier
     register(
@@ -100,7 +102,7 @@ for _depth, (_stem, _growth, _stages, _features) in DENSENETS.items():
             residuals=0,
             features=_features,
             preset="gluon-224",
-            facts=Facts("apache/mxnet gluon/model_zoo/vision/densenet.py", None, VERIFIED),
+            facts=facts("densenet.py"),
             arguments=widths_at(PLACES, _weights),
         )
     )

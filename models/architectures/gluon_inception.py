@@ -10,10 +10,10 @@ stride of 8, which at 299 x 299 makes no difference. The zoo's own name is incep
 
 from torch import nn
 
-from models.architectures.gluon_layers import Concurrent, GluonNetwork
+from models.architectures.gluon_layers import Concurrent, GluonNetwork, facts
 from models.architectures.inception_v3 import CLASSIFIER_DROPOUT, InceptionV3
 from models.architectures.layers import Branches, Conv
-from models.architectures.registry import Architecture, Facts, alias, register
+from models.architectures.registry import Architecture, alias, register
 
 FIRST_BLOCK = 7  # of `features`: five convolutions and two poolings before it
 BLOCKS = ("A1", "A2", "A3", "B", "C1", "C2", "C3", "C4", "D", "E1", "E2")
@@ -59,12 +59,7 @@ register(
         residuals=0,
         features=2048,
         preset="gluon-299",
-        facts=Facts(
-            "apache/mxnet gluon/model_zoo/vision/inception.py",
-            None,
-            "the network that MXNet exported has these operators, settings and wiring; the names "
-            "and shapes are those that MXNet's zoo gives",
-        ),
+        facts=facts("inception.py"),
     )
 )
 alias("gluon_inceptionv3", "gluon_inception_v3")

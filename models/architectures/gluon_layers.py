@@ -12,13 +12,24 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from models.architectures.registry import Arguments
+from models.architectures.registry import Arguments, Facts
 from models.graph import Graph
 
 SHRUNK = 32  # times, from image to the last maps
 
 _KINDS = {nn.Conv2d: "conv", nn.Linear: "dense", nn.BatchNorm2d: "batchnorm"}
 _OUTPUTS = {"Conv2d": "out_channels", "Linear": "out_features"}
+
+
+VERIFIED = (
+    "symbols that MXNet wrote for every network of the zoo have these operators, settings, wiring, "
+    "names and shapes"
+)
+
+
+def facts(file: str) -> Facts:
+    """Return what the page of models says of a network that the zoo defines in this file."""
+    return Facts(f"apache/mxnet gluon/model_zoo/vision/{file}", None, VERIFIED)
 
 
 class GluonNetwork(nn.Module):

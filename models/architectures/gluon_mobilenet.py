@@ -17,9 +17,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.architectures.gluon_layers import SHRUNK, GluonNetwork, normed, weighted, widths_at
+from models.architectures.gluon_layers import (
+    SHRUNK,
+    GluonNetwork,
+    facts,
+    normed,
+    weighted,
+    widths_at,
+)
 from models.architectures.layers import thinner
-from models.architectures.registry import Architecture, Arguments, Facts, register
+from models.architectures.registry import Architecture, Arguments, register
 from models.graph import Graph
 
 MULTIPLIERS = (0.25, 0.5, 0.75, 1.0)  # the last has the name of all other widths as well
@@ -157,9 +164,6 @@ class GluonMobileNetV2(GluonNetwork):
         return [layers[place] for place in V2_PLACES]
 
 
-VERIFIED = "symbols that MXNet wrote have these operators, settings, wiring, names and shapes"
-
-
 def _exactly(widths: tuple[int, ...], read: Reader, graph: Graph) -> Arguments | None:
     """Return what a graph's arguments are if it has just these widths."""
     found = read(graph)
@@ -179,7 +183,7 @@ def _register(
             residuals=residuals,
             features=widths[-1],
             preset="gluon-224",
-            facts=Facts("apache/mxnet gluon/model_zoo/vision/mobilenet.py", None, VERIFIED),
+            facts=facts("mobilenet.py"),
             arguments=read if listed else partial(_exactly, widths, read),
         ),
         listed=listed,

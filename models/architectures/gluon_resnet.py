@@ -25,9 +25,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.architectures.gluon_layers import SHRUNK, GluonNetwork, normed, weighted
+from models.architectures.gluon_layers import SHRUNK, GluonNetwork, facts, normed, weighted
 from models.architectures.layers import thinner
-from models.architectures.registry import Architecture, Arguments, Facts, alias, register
+from models.architectures.registry import Architecture, Arguments, alias, register
 from models.fingerprint import head_size
 from models.graph import Graph
 
@@ -43,7 +43,10 @@ UNITS = {
 BOTTLENECK_FROM = 50
 LEAST = 10  # no depth of the zoo
 STAGES = 4
-_WIDE = {"Conv2d": "out_channels", "BatchNorm2d": "num_features"}
+# What makes the terms of a sum in each version, and the setting that is their width.
+_TERMS = {1: ("BatchNorm2d", "num_features"), 2: ("Conv2d", "out_channels")}
+
+shrunk = thinner(4)  # inside a bottleneck
 
 
 class UnitV1(nn.Module):
@@ -62,7 +65,7 @@ class UnitV1(nn.Module):
     ) -> None:
         super().__init__()
         self.bottleneck = bottleneck
-        inner = channels // 4 if bottleneck else channels
+        inner = shrunk(channels) if bottleneck else channels
         first, second = (1, stride) if late and bottleneck else (stride, 1)
         shapes = (
             [(in_channels, inner, 1, first), (inner, inner, 3, second), (inner, channels, 1, 1)]
@@ -90,7 +93,7 @@ class UnitV2(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int, *, bottleneck: bool) -> None:
         super().__init__()
-        inner = channels // 4 if bottleneck else channels
+        inner = shrunk(channels) if bottleneck else channels
         shapes = (
             [(in_channels, inner, 1, 1), (inner, inner, 3, stride), (inner, channels, 1, 1)]
             if bottleneck
@@ -208,7 +211,7 @@ def _widths(depth: int) -> tuple[int, ...]:
     return (64, 256, 512, 1024, 2048) if depth >= BOTTLENECK_FROM else (64, 64, 128, 256, 512)
 
 
-def _arguments(depth: int, graph: Graph) -> Arguments | None:
+def _arguments(version: int, depth: int, graph: Graph) -> Arguments | None:
     """Read the widths off a graph: the first convolution's, and those of each stage's last sum."""
     head = head_size(graph)
     nodes = {node.name: node for node in graph.nodes}
@@ -216,19 +219,13 @@ def _arguments(depth: int, graph: Graph) -> Arguments | None:
     sums = [node for node in graph.nodes if node.op == "Add"]
     if head is None or first is None or len(sums) != sum(UNITS[depth]):
         return None
-    widths = [first.attrs["out_channels"]]
+    op, width = _TERMS[version]
+    widths = [int(first.attrs["out_channels"])]
     for last in accumulate(UNITS[depth]):
         terms = [nodes[name] for name in sums[last - 1].inputs if name in nodes]
-        made = [term.attrs[_WIDE[term.op]] for term in terms if term.op in _WIDE]
-        widths.extend(made[:1])
-    return {"num_classes": head.outputs, "widths": tuple(map(int, widths))}
-
-
-VERIFIED = {
-    1: "a narrow network that MXNet exported at depth 18 has these operators, settings and wiring",
-    2: "networks that MXNet exported at depth 10 and 50 have these operators, settings and wiring, "
-    "and `save_parameters` files these names and shapes",
-}
+        widths.extend([int(term.attrs[width]) for term in terms if term.op == op][:1])
+    whole = len(widths) == len(UNITS[depth]) + 1
+    return {"num_classes": head.outputs, "widths": tuple(widths)} if whole else None
 
 
 def _register(name: str, depth: int, create: partial[Any], *, listed: bool) -> None:
@@ -241,8 +238,8 @@ def _register(name: str, depth: int, create: partial[Any], *, listed: bool) -> N
         residuals=sum(UNITS[depth]),
         features=_widths(depth)[-1],
         preset="gluon-224",
-        facts=Facts("apache/mxnet gluon/model_zoo/vision/resnet.py", None, VERIFIED[version]),
-        arguments=partial(_arguments, depth),
+        facts=facts("resnet.py"),
+        arguments=partial(_arguments, version, depth),
     )
     register(entry, listed=listed)
 

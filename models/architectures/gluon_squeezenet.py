@@ -13,9 +13,9 @@ from functools import partial
 
 from torch import nn
 
-from models.architectures.gluon_layers import Concurrent, GluonNetwork
+from models.architectures.gluon_layers import Concurrent, GluonNetwork, facts
 from models.architectures.layers import thinner
-from models.architectures.registry import Architecture, Facts, register
+from models.architectures.registry import Architecture, register
 
 # Channels and kernel of the first convolution; then, for each fire module, the channels that it
 # squeezes to and that each of its two ways expands to, or None for a pooling.
@@ -94,11 +94,6 @@ class GluonSqueezeNet(GluonNetwork):
         self.reset_parameters()
 
 
-VERIFIED = (
-    "version 1.1 as MXNet exported it has these operators, settings and wiring; the names and "
-    "shapes are those that MXNet's zoo gives"
-)
-
 for _version in SQUEEZENETS:
     register(
         Architecture(
@@ -109,6 +104,6 @@ for _version in SQUEEZENETS:
             residuals=0,
             features=FEATURES,
             preset="gluon-224",
-            facts=Facts("apache/mxnet gluon/model_zoo/vision/squeezenet.py", None, VERIFIED),
+            facts=facts("squeezenet.py"),
         )
     )

@@ -20,13 +20,14 @@ from torch import nn
 from models.architectures.gluon_layers import (
     SHRUNK,
     GluonNetwork,
+    facts,
     in_places,
     normed,
     weighted,
     widths_at,
 )
 from models.architectures.layers import thinner
-from models.architectures.registry import Architecture, Facts, register
+from models.architectures.registry import Architecture, register
 
 HIDDEN = (4096, 4096)
 VGG = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -156,12 +157,6 @@ def _vgg_widths(depth: int) -> tuple[int, ...]:
     return (*(channels for count, channels in stages for _ in range(count)), *HIDDEN)
 
 
-VERIFIED = (
-    "a narrow VGG-11 with BatchNorm that MXNet exported has these operators, settings and wiring; "
-    "the names and shapes are those that MXNet's zoo gives"
-)
-
-
 def _register(name: str, create: Callable[..., nn.Module], weights: int, file: str) -> None:
     register(
         Architecture(
@@ -172,7 +167,7 @@ def _register(name: str, create: Callable[..., nn.Module], weights: int, file: s
             residuals=0,
             features=HIDDEN[-1],
             preset="gluon-224",
-            facts=Facts(f"apache/mxnet gluon/model_zoo/vision/{file}", None, VERIFIED),
+            facts=facts(file),
             arguments=widths_at(range(weights - 1), weights),
         )
     )
