@@ -69,7 +69,8 @@ class LentSource:
         """Return the network for one batch of images; there are no keys of other numbers.
 
         Raises:
-            SpecError: There are several shapes, or it is none of images.
+            SpecError: There are several shapes, or it is none of images, or they are not square and
+                the architecture averages whole maps.
         """
         if len(shapes) != 1 or len(shapes[0]) != 4:
             raise SpecError(f"{self.name}: shapes {list(shapes)}, expected one batch of images")
@@ -84,7 +85,13 @@ class LentSource:
         raise SpecError(f"{path}: the state of an MXNet optimizer is not read")
 
     def _graph(self, shape: Shape) -> Graph:
-        return trace(self._module(shape[-1]), [shape]).graph
+        module = self._module(shape[-1])
+        if isinstance(module, GluonNetwork) and module.sized and shape[-2] != shape[-1]:
+            raise SpecError(
+                f"{self.name}: images of {shape[-2]} x {shape[-1]}, expected square ones: "
+                f"{self._entry.name} lends its graph for those"
+            )
+        return trace(module, [shape]).graph
 
     def _module(self, size: int) -> Lender:
         """Return the class without numbers, for images of that size."""

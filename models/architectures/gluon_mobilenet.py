@@ -177,7 +177,7 @@ def _register(
     register(
         Architecture(
             f"gluon_{name}",
-            f"Gluon's {name}",
+            f"Gluon's {name.replace('mobilenet', 'MobileNet')}",
             create,
             size=224,
             residuals=residuals,

@@ -157,11 +157,13 @@ def _vgg_widths(depth: int) -> tuple[int, ...]:
     return (*(channels for count, channels in stages for _ in range(count)), *HIDDEN)
 
 
-def _register(name: str, create: Callable[..., nn.Module], weights: int, file: str) -> None:
+def _register(
+    name: str, title: str, create: Callable[..., nn.Module], weights: int, file: str
+) -> None:
     register(
         Architecture(
             f"gluon_{name}",
-            f"Gluon's {name}",
+            title,
             create,
             size=224,
             residuals=0,
@@ -173,8 +175,9 @@ def _register(name: str, create: Callable[..., nn.Module], weights: int, file: s
     )
 
 
-_register("alexnet", GluonAlexNet, len(ALEXNET_WIDTHS) + 1, "alexnet.py")
+_register("alexnet", "Gluon's AlexNet", GluonAlexNet, len(ALEXNET_WIDTHS) + 1, "alexnet.py")
 for _suffix, _norm in (("", False), ("_bn", True)):
     for _depth in VGG:
         _create = partial(GluonVGG, _depth, batch_norm=_norm)
-        _register(f"vgg{_depth}{_suffix}", _create, _depth, "vgg.py")
+        _title = f"Gluon's VGG-{_depth}{' with BatchNorm' if _norm else ''}"
+        _register(f"vgg{_depth}{_suffix}", _title, _create, _depth, "vgg.py")

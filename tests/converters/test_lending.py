@@ -220,6 +220,8 @@ def test_what_cannot_be_lent(tmp_path: Path) -> None:
     source = LentSource(golden(SAVED), architecture="gluon_resnet_v2_10")
     with pytest.raises(SpecError, match=r"shapes \[\(2, 3\)\], expected one batch of images"):
         source.lower([(2, 3)], infer)
+    with pytest.raises(SpecError, match="images of 96 x 64, expected square ones: gluon_re"):
+        source.lower([(2, 3, 96, 64)], infer)
     with pytest.raises(SpecError, match="without a symbol there is nothing to be held against"):
         source.follow([], print)
     with pytest.raises(SpecError, match="the state of an MXNet optimizer is not read"):
