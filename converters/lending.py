@@ -2,9 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,65 +11,18 @@ from torch import nn
 from converters.formats import SGD, Executed
 from converters.lowering import Infer, Lowered, Lowering, borrowed, check_floats
 from converters.mx import MXSource
-from models.architectures import Architecture, find
-from models.architectures.gluon_resnet import FIRST_STAGE, GluonResNetV2
+from models.architectures import find
+from models.architectures.gluon_layers import GluonNetwork
 from models.architectures.registry import Arguments
 from models.architectures.resnet_v2 import ResNetV2
 from models.errors import SpecError, WeightMismatch
 from models.graph import Array, Graph, Shape
 from models.trace import trace
 
-SHRUNK = 32  # times, from image to the last maps
+Lender = ResNetV2 | GluonNetwork
 
-_NORM = {"weight": "gamma", "bias": "beta"}
-_MOVING = {"running_mean": "moving_mean", "running_var": "moving_var"}
-
-
-class Naming(NamedTuple):
-    """What MXNet calls the tensors of a class of ours.
-
-    Attributes:
-        layer: From our name of a layer to MXNet's.
-        between: What stands between layer and tensor.
-        norm: MXNet's words for the tensors of a BatchNorm.
-        widths: Our names of the tensors whose first size is a width: stem, then each stage.
-        pool: Whether the class has to know how large the last maps are.
-    """
-
-    layer: Callable[[str], str]
-    between: str
-    norm: Mapping[str, str]
-    widths: Callable[[nn.Module], Sequence[str]]
-    pool: bool = False
-
-
-def _symbolic(layer: str) -> str:
-    """`stages.0.1.branch.conv2` is `stage1_unit2_conv2` in tornadomeet/ResNet symbol_resnet.py."""
-    first, *rest = layer.split(".")
-    if first == "stages":
-        stage, unit = int(rest[0]) + 1, int(rest[1]) + 1
-        return f"stage{stage}_unit{unit}_{'sc' if rest[-1] == 'shortcut' else rest[-1]}"
-    return {"classifier": "fc1"}.get(first, (rest or [first])[-1])
-
-
-def _stage_shortcuts(module: nn.Module) -> list[str]:
-    count = len(module.get_submodule("stages")._modules)
-    return ["stem.conv0.weight", *(f"stages.{one}.0.shortcut.weight" for one in range(count))]
-
-
-def _stage_ends(module: nn.Module) -> list[str]:
-    convolutions = [name for name, one in module.named_modules() if isinstance(one, nn.Conv2d)]
-    ends = []
-    for stage in range(FIRST_STAGE, FIRST_STAGE + 4):
-        inside = [one for one in convolutions if one.startswith(f"features.{stage}.0.conv")]
-        ends.append(f"{inside[-1]}.weight")
-    return ["features.1.weight", *ends]
-
-
-NAMINGS = {
-    ResNetV2: Naming(_symbolic, "_", {**_NORM, **_MOVING}, _stage_shortcuts),
-    GluonResNetV2: Naming(str, ".", _NORM, _stage_ends, pool=True),
-}
+_SYMBOLIC = {"running_mean": "moving_mean", "running_var": "moving_var"}
+_NORM = {"weight": "gamma", "bias": "beta"}  # MXNet's words for the tensors of a BatchNorm
 
 
 class LentSource:
@@ -96,10 +47,8 @@ class LentSource:
         stored = MXSource(path, self.name, symbol_path=None)
         self.format = stored.format
         self._entry = find(architecture)
-        self._naming = _naming(self._entry)
-        with torch.device("meta"):
-            whole = self._entry.create()
-        self._arguments = self._found(stored.arrays, whole)
+        self._arguments: Arguments = {}
+        self._arguments = self._found(stored.arrays)
         module = self._module(self._entry.size)
         self._tensors = self._matched(stored.arrays, module)
         self.classes = Counter(
@@ -120,7 +69,8 @@ class LentSource:
         """Return the network for one batch of images; there are no keys of other numbers.
 
         Raises:
-            SpecError: There are several shapes, or it is none of images.
+            SpecError: There are several shapes, or it is none of images, or they are not square and
+                the architecture averages whole maps.
         """
         if len(shapes) != 1 or len(shapes[0]) != 4:
             raise SpecError(f"{self.name}: shapes {list(shapes)}, expected one batch of images")
@@ -135,21 +85,39 @@ class LentSource:
         raise SpecError(f"{path}: the state of an MXNet optimizer is not read")
 
     def _graph(self, shape: Shape) -> Graph:
-        return trace(self._module(shape[-1]), [shape]).graph
+        module = self._module(shape[-1])
+        if isinstance(module, GluonNetwork) and module.sized and shape[-2] != shape[-1]:
+            raise SpecError(
+                f"{self.name}: images of {shape[-2]} x {shape[-1]}, expected square ones: "
+                f"{self._entry.name} lends its graph for those"
+            )
+        return trace(module, [shape]).graph
 
-    def _module(self, size: int) -> nn.Module:
+    def _module(self, size: int) -> Lender:
         """Return the class without numbers, for images of that size."""
-        pool = {"pool": -(-size // SHRUNK)} if self._naming.pool else {}
-        with torch.device("meta"):
-            return self._entry.create(**self._arguments, **pool).eval()
+        try:
+            with torch.device("meta"):
+                module = self._entry.create(**self._arguments)
+                if isinstance(module, GluonNetwork) and module.sized:
+                    module = self._entry.create(**self._arguments, size=size)
+        except ValueError as error:  # too few channels to be divided
+            raise SpecError(f"{self.name}: as {self._entry.name}: {error}") from error
+        if not isinstance(module, Lender):
+            raise SpecError(
+                f"--architecture {self._entry.name}: MXNet has no names for its tensors; it has "
+                "for resnet_v2_50 and its other depths, and for those that begin with gluon_"
+            )
+        return module.eval()
 
-    def _found(self, arrays: Mapping[str, Array], whole: nn.Module) -> Arguments:
+    def _found(self, arrays: Mapping[str, Array]) -> Arguments:
         """Read the number of classes and the widths off the arrays."""
+        whole = self._module(self._entry.size)
         for name, array in arrays.items():
             check_floats(self.name, name, array)
-        names = _names(whole, self._naming)
+        names = _names(whole, arrays)
+        widths = [f"{layer}.weight" for layer in _width_layers(whole)]
         head = [key for key in names if key.endswith("weight")][-1]
-        wanted = [*self._naming.widths(whole), head]
+        wanted = [*widths, head]
         shapes = {names[key]: arrays[names[key]].shape for key in wanted if names[key] in arrays}
         misshapen = [
             f"{name} is {shape}, expected a width first"
@@ -158,12 +126,12 @@ class LentSource:
         ]
         if misshapen or len(shapes) < len(wanted):
             self._check(arrays, names, misshapen)
-        *widths, classes = (int(shapes[names[key]][0]) for key in wanted)
-        return {"num_classes": classes, "widths": tuple(widths)}
+        *outputs, classes = (int(shapes[names[key]][0]) for key in wanted)
+        return {"num_classes": classes} | ({"widths": tuple(outputs)} if outputs else {})
 
-    def _matched(self, arrays: Mapping[str, Array], module: nn.Module) -> dict[str, Array]:
+    def _matched(self, arrays: Mapping[str, Array], module: Lender) -> dict[str, Array]:
         """Return the arrays under the class's names; every name and shape has to match."""
-        names = _names(module, self._naming)
+        names = _names(module, arrays)
         shapes = {key: tuple(value.shape) for key, value in module.state_dict().items()}
         misshapen = [
             f"{theirs} is {arrays[theirs].shape}, expected {shapes[ours]}"
@@ -192,24 +160,51 @@ class LentSource:
             )
 
 
-def _naming(entry: Architecture) -> Naming:
-    kind = entry.create.func if isinstance(entry.create, partial) else entry.create
-    if kind not in NAMINGS:
-        raise SpecError(
-            f"--architecture {entry.name}: MXNet has no names for its tensors; it has for "
-            "resnet_v2_50, gluon_resnet_v2_50 and their other depths"
-        )
-    return NAMINGS[kind]
+def _width_layers(module: Lender) -> list[str]:
+    """Return our names of the layers whose outputs are the widths that the class takes."""
+    if isinstance(module, GluonNetwork):
+        return module.width_layers()
+    count = len(module.stages)
+    return ["stem.conv0", *(f"stages.{stage}.0.shortcut" for stage in range(count))]
 
 
-def _names(module: nn.Module, naming: Naming) -> dict[str, str]:
-    """Return what MXNet calls each tensor of a module."""
+def _names(module: Lender, arrays: Mapping[str, Array]) -> dict[str, str]:
+    """Return what the file calls each tensor of a module."""
+    layers = _layers(module, arrays)
+    moving = _SYMBOLIC if isinstance(module, ResNetV2) else {}
     found = {}
     for key in module.state_dict():
         layer, _, tensor = key.rpartition(".")
         if tensor == "num_batches_tracked":
             continue
         norm = isinstance(module.get_submodule(layer), nn.BatchNorm2d)
-        word = naming.norm.get(tensor, tensor) if norm else tensor
-        found[key] = f"{naming.layer(layer)}{naming.between}{word}"
+        word = {**_NORM, **moving}.get(tensor, tensor) if norm else tensor
+        found[key] = f"{layers[layer]}{word}"
     return found
+
+
+def _layers(module: Lender, arrays: Mapping[str, Array]) -> dict[str, str]:
+    """Return what stands before a tensor's word in the file, by our name of its layer.
+
+    Source: gluon/block.py `load_parameters`: structural names have a dot, those before them none.
+    The network's own prefix is cut off by `save_params`, but not by what else writes arrays.
+    """
+    owners = [key.rpartition(".")[0] for key in module.state_dict()]
+    if isinstance(module, ResNetV2):
+        return {layer: f"{_symbolic(layer)}_" for layer in owners}
+    if any("." in name for name in arrays):
+        return {layer: f"{layer}." for layer in owners}
+    counted = module.counted_names()
+    last = f"{[*counted.values()][-1]}_weight"
+    prefixes = [name.removesuffix(last) for name in arrays if name.endswith(last)]
+    prefix = min(prefixes, key=len, default="")
+    return {layer: f"{prefix}{name}_" for layer, name in counted.items()}
+
+
+def _symbolic(layer: str) -> str:
+    """`stages.0.1.branch.conv2` is `stage1_unit2_conv2` in tornadomeet/ResNet symbol_resnet.py."""
+    first, *rest = layer.split(".")
+    if first == "stages":
+        stage, unit = int(rest[0]) + 1, int(rest[1]) + 1
+        return f"stage{stage}_unit{unit}_{'sc' if rest[-1] == 'shortcut' else rest[-1]}"
+    return {"classifier": "fc1"}.get(first, (rest or [first])[-1])

@@ -4,6 +4,8 @@
 from models.architectures import inception_resnet_v2_torch  # isort: skip
 from models.architectures import inception_resnet, inception_v3, inception_v4  # isort: skip
 from models.architectures import fb_resnet, resnet_v2, gluon_resnet  # isort: skip
+from models.architectures import gluon_vgg, gluon_densenet, gluon_squeezenet  # isort: skip
+from models.architectures import gluon_inception, gluon_mobilenet  # isort: skip
 from models.architectures import enet, efficientnet_lite  # isort: skip
 from models.architectures.registry import (
     ALIASES,
@@ -25,7 +27,12 @@ __all__ = [
     "enet",
     "fb_resnet",
     "find",
+    "gluon_densenet",
+    "gluon_inception",
+    "gluon_mobilenet",
     "gluon_resnet",
+    "gluon_squeezenet",
+    "gluon_vgg",
     "inception_resnet",
     "inception_resnet_v2_torch",
     "inception_v3",

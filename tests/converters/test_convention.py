@@ -50,7 +50,7 @@ def test_a_structure_may_not_tell(file: str, name: str, asked: str) -> None:
     [
         # 32 pixels are too few for its pooling
         (
-            "gluon/squeezenet1.1-0000.params.xz",
+            "gluon/densenet-narrow-0000.params.xz",
             r"--input PRESET says it, with torch-299 .*gluon-224",
         ),
         # two channels, 13 x 11

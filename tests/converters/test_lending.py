@@ -1,20 +1,26 @@
 """Arrays of MXNet without a symbol, with the graph that an architecture lends them."""
 
+import json
+import lzma
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from converters.cli import convert
 from converters.lending import LentSource
 from converters.mx import MXSource, params
 from converters.mx.params import V3
+from converters.packing import unpacked
 from converters.sources import find
+from models.architectures import create
 from models.build import build
 from models.errors import FormatError, SpecError, WeightMismatch
 from models.ops import infer
+from models.presets import PRESETS
 from models.verify import run
 from tests.mx_writer import params as written
 from tests.oracles import golden
@@ -42,6 +48,107 @@ def test_saved_parameters_equal_mxnet() -> None:
     (logits,) = run(build(source.lower([batch.shape], infer).network), [batch])
     assert np.abs(logits - theirs["logits"]).max() <= BOUND * theirs["logits"].std()
     np.testing.assert_array_equal(logits.argmax(1), theirs["logits"].argmax(1))
+
+
+# Networks that MXNet exported, at the zoo's own number of layers, by the zoo's names.
+EXPORTED = {
+    "mobilenet0.25": "mobilenet0.25",
+    "resnet18_v1-narrow": "resnet18_v1",
+    "squeezenet1.1": "squeezenet1.1",
+    "inceptionv3": "inceptionv3",
+}
+
+
+def stored(file: str) -> dict[str, np.ndarray]:
+    """Return the arrays of an exported network by their counted names, the prefix cut off."""
+    with unpacked(golden(f"mxnet/gluon/{file}-0000.params.xz")) as plain:
+        arrays = params.read(plain).arrays
+    return {
+        re.sub(r"^(arg|aux):[a-z]+[0-9v]+_", "", name): one
+        for name, one in arrays.items()
+        if one is not None
+    }
+
+
+def structural(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Return arrays by the structural names that MXNet has for these counted ones."""
+    zoo = json.loads(lzma.decompress(golden("mxnet/zoo/parameters.json.xz").read_bytes()))[name]
+    return {
+        key: arrays[counted.removeprefix(zoo["prefix"])]
+        for key, (counted, _) in zoo["parameters"].items()
+    }
+
+
+@pytest.mark.parametrize("file", EXPORTED)
+def test_the_zoos_files_equal_mxnet(tmp_path: Path, file: str) -> None:
+    """Exported arrays without their symbol, files of before 1.2, and later ones: MXNet's logits."""
+    zoo = EXPORTED[file]
+    theirs = np.load(golden(f"mxnet/gluon/{file}-expected.npz"))
+    spec = PRESETS["gluon-299" if zoo == "inceptionv3" else "gluon-224"]
+    mean, std = (np.float32(one).reshape(3, 1, 1) for one in (spec.mean, spec.std))
+    batch = (theirs["images"] / np.float32(255) - mean) / std
+    counted = stored(file)
+    networks = []
+    spellings = {
+        "exported": {f"arg:net0_{name}": one for name, one in counted.items()},
+        "before-1.2": counted,
+        "structural": structural(counted, zoo),
+    }
+    for name, spelling in spellings.items():
+        path = tmp_path / f"{name}.params"
+        path.write_bytes(written(spelling))
+        source = LentSource(path, architecture=f"gluon_{zoo}")
+        assert source.input is spec
+        networks.append(source.lower([batch.shape], infer).network)
+    exported, saved, last = networks
+    assert exported.graph == saved.graph == last.graph
+    for other in (exported, saved):
+        assert other.tensors.keys() == last.tensors.keys()
+        assert all(np.array_equal(other.tensors[key], one) for key, one in last.tensors.items())
+    (logits,) = run(build(last), [batch])
+    assert np.abs(logits - theirs["logits"]).max() <= BOUND * theirs["logits"].std()
+    np.testing.assert_array_equal(logits.argmax(1), theirs["logits"].argmax(1))
+
+
+def test_widths_are_read_off_the_arrays(tmp_path: Path) -> None:
+    """A network of a quarter of the widths is that of the full width as well."""
+    path = tmp_path / "zoo.params"
+    path.write_bytes(written(stored("mobilenet0.25")))
+    shape = (1, 3, 64, 64)
+    whole, quarter = (
+        LentSource(path, architecture=f"gluon_mobilenet{one}").lower([shape], infer)
+        for one in ("1.0", "0.25")
+    )
+    assert whole.network.graph == quarter.network.graph
+    assert whole.shapes == ((1, 1000),)
+
+
+def test_a_counted_name_that_is_missing(tmp_path: Path) -> None:
+    """It is called what the file would call it."""
+    arrays = stored("squeezenet1.1")
+    del arrays["conv3_bias"]
+    path = tmp_path / "zoo.params"
+    path.write_bytes(written({f"net0_{name}": one for name, one in arrays.items()}))
+    with pytest.raises(
+        WeightMismatch, match=r"as gluon_squeezenet1\.1: .*missing: net0_conv3_bias"
+    ):
+        LentSource(path, architecture="gluon_squeezenet1.1")
+
+
+def test_widths_that_the_class_cannot_have(tmp_path: Path) -> None:
+    """A bottleneck of version 1 has a quarter of its channels inside: of 3 there is none."""
+    with torch.device("meta"):
+        module = create("gluon_resnet_v1_50", width_divisor=16)
+    arrays = {
+        name: np.zeros(tuple(one.shape), np.float32)
+        for name, one in module.state_dict().items()
+        if "num_batches" not in name
+    }
+    arrays["features.4.0.body.6.weight"] = np.zeros((3, 1, 1, 1), np.float32)
+    path = tmp_path / "zoo.params"
+    path.write_bytes(written(arrays))
+    with pytest.raises(SpecError, match="as gluon_resnet_v1_50: 3 channels divided by 4: none is"):
+        LentSource(path, architecture="gluon_resnet_v1_50")
 
 
 def test_a_lost_symbol_is_made_up_for() -> None:
@@ -113,6 +220,8 @@ def test_what_cannot_be_lent(tmp_path: Path) -> None:
     source = LentSource(golden(SAVED), architecture="gluon_resnet_v2_10")
     with pytest.raises(SpecError, match=r"shapes \[\(2, 3\)\], expected one batch of images"):
         source.lower([(2, 3)], infer)
+    with pytest.raises(SpecError, match="images of 96 x 64, expected square ones: gluon_re"):
+        source.lower([(2, 3, 96, 64)], infer)
     with pytest.raises(SpecError, match="without a symbol there is nothing to be held against"):
         source.follow([], print)
     with pytest.raises(SpecError, match="the state of an MXNet optimizer is not read"):
