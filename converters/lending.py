@@ -13,6 +13,7 @@ from converters.lowering import Infer, Lowered, Lowering, borrowed, check_floats
 from converters.mx import MXSource
 from models.architectures import find
 from models.architectures.gluon_layers import GluonNetwork
+from models.architectures.gluon_resnet import UNTIL_1_0
 from models.architectures.registry import Arguments
 from models.architectures.resnet_v2 import ResNetV2
 from models.errors import SpecError, WeightMismatch
@@ -55,7 +56,15 @@ class LentSource:
             type(one).__name__ for one in module.modules() if not list(one.children())
         )
         self.input = self._entry.input
-        self.notes = (f"the graph is that of {self._entry.name}: the file has none",)
+        self.notes: tuple[str, ...] = (
+            f"the graph is that of {self._entry.name}: the file has none",
+        )
+        earlier = UNTIL_1_0.get(self._entry.name)
+        if earlier and not any("." in name for name in stored.arrays):
+            self.notes += (
+                "no array shows where this network halves images; a file of MXNet 1.0 or before "
+                f"is another one: --architecture {earlier}",
+            )
 
     def check(self, infer: Infer) -> None:
         """Do nothing: every layer of an architecture has a word in graphs."""

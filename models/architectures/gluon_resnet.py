@@ -250,6 +250,9 @@ for _version, _class in enumerate((GluonResNetV1, GluonResNetV2), 1):
         _register(_name, _depth, partial(_class, _depth), listed=_depth != LEAST)
         if _depth != LEAST:
             alias(f"gluon_resnet{_depth}_v{_version}", _name)
+# What a network was called before the stride moved; no array shows which of the two it is.
+UNTIL_1_0: dict[str, str] = {}
 for _depth in (50, 101, 152):
     _late = partial(GluonResNetV1, _depth, late=True)
-    _register(f"gluon_resnet_v1_{_depth}_until_1.0", _depth, _late, listed=False)
+    UNTIL_1_0[f"gluon_resnet_v1_{_depth}"] = f"gluon_resnet_v1_{_depth}_until_1.0"
+    _register(UNTIL_1_0[f"gluon_resnet_v1_{_depth}"], _depth, _late, listed=False)

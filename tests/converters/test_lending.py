@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from converters.cli import convert
 from converters.lending import LentSource
@@ -121,6 +122,26 @@ def test_widths_are_read_off_the_arrays(tmp_path: Path) -> None:
     )
     assert whole.network.graph == quarter.network.graph
     assert whole.shapes == ((1, 1000),)
+
+
+def test_what_no_array_shows_is_told(tmp_path: Path) -> None:
+    """Names that are counted may be of MXNet 1.0, where ResNet-v1 halved images elsewhere."""
+    with torch.device("meta"):
+        module = create("gluon_resnet_v1_50", width_divisor=16)
+    words = {nn.BatchNorm2d: {"weight": "gamma", "bias": "beta"}}
+    arrays = {
+        f"{name}_{words.get(type(layer), {}).get(tensor, tensor)}": np.ones(tuple(one.shape), "f4")
+        for name, layer in (
+            (name, module.get_submodule(key)) for key, name in module.counted_names().items()
+        )
+        for tensor, one in layer.state_dict().items()
+        if tensor != "num_batches_tracked"
+    }
+    path = tmp_path / "zoo.params"
+    path.write_bytes(written(arrays))
+    _, warning = LentSource(path, architecture="gluon_resnet_v1_50").notes
+    assert warning.endswith("is another one: --architecture gluon_resnet_v1_50_until_1.0")
+    assert len(LentSource(path, architecture="gluon_resnet_v1_50_until_1.0").notes) == 1
 
 
 def test_a_counted_name_that_is_missing(tmp_path: Path) -> None:
