@@ -11,6 +11,7 @@ LegacyModelError            entry points print "error: <message>" and return 1
 ├─ ExportError              layers that ONNX cannot express; the .pt holds them all the same
 ├─ ImageError               an image that cannot be decoded
 │  └─ ImageTooLarge         an image of more pixels than allowed
+├─ DataError                a data set that cannot be used as it is: classes, labels, archives
 ├─ DeviceError              a device or runtime that was asked for and is not there
 ├─ RecipeError              a recipe, or a flag that changes one, that cannot be trained
 ├─ ResumeError              a snapshot that is not of this run, or cannot be read
@@ -110,6 +111,10 @@ class ImageError(LegacyModelError):
 
 class ImageTooLarge(ImageError):
     """An image has more pixels, or more bytes, than allowed."""
+
+
+class DataError(LegacyModelError):
+    """A data set cannot be used as it is: its classes, its labels or the archive it came in."""
 
 
 class DeviceError(LegacyModelError):

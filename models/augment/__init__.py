@@ -1,0 +1,1 @@
+"""What training does to an image before the network sees it."""
