@@ -1,0 +1,135 @@
+"""The processes of a run: one alone, or several that torchrun started, also started again."""
+
+import os
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple, NoReturn
+
+import torch
+import torch.distributed as dist
+
+from models.errors import DeviceError
+
+TIMEOUT = timedelta(minutes=10)  # for the slowest part of a step that others wait for
+
+
+class Processes(NamedTuple):
+    """Where this process stands among those of the run.
+
+    Attributes:
+        rank: From 0; that one writes files and speaks.
+        world: How many there are.
+        device: What this one computes on.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this one writes and speaks for all."""
+        return self.rank == 0
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the sum of what every process has; the tensor itself is left alone."""
+        if self.world == 1:
+            return tensor
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    def largest(self, *numbers: int) -> list[int]:
+        """Return the largest of every process's numbers, one by one."""
+        if self.world == 1:
+            return list(numbers)
+        found = torch.tensor(numbers)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return [int(one) for one in found]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return what every process has, by rank, where this one leads."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.gather_object(value, found if self.leads else None)
+        return found
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def join(device: str) -> Processes:
+    """Return this process's place; under torchrun it meets the others first.
+
+    A worker that is started again would find what the dead one left in the launcher's store, and
+    wait for it: under a name of its own for every restart the store is empty.
+
+    Raises:
+        DeviceError: The device is not there.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    found = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    if world > 1:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo",
+            store=dist.PrefixStore(f"restart-{restarts()}", _store(rank, world)),
+            rank=rank,
+            world_size=world,
+            timeout=TIMEOUT,
+        )
+    return Processes(rank, world, found)
+
+
+def restarts() -> int:
+    """Return how often torchrun has started this worker again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+def _store(rank: int, world: int) -> dist.Store:
+    """Return the launcher's store, or one that the first process keeps."""
+    launched = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return dist.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        world,
+        is_master=rank == 0 and not launched,
+        timeout=TIMEOUT,
+    )
+
+
+def leave() -> None:
+    """Part from the others."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _device(name: str, local: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        count = torch.cuda.device_count()
+        if local >= count:
+            raise DeviceError(f"--device cuda: process {local} finds {count} GPUs on this machine")
+        torch.cuda.set_device(local)
+        return torch.device("cuda", local)
+    return torch.device(name)
+
+
+def start_many(count: int, arguments: Sequence[str]) -> NoReturn:
+    """Become torchrun with so many processes on this machine, each doing the same with a rank."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    sys.stdout.flush()
+    os.execv(
+        sys.executable,
+        [sys.executable, *launcher, "--max-restarts=3", "-m", "models.train", *arguments],
+    )
+
+
+def launched() -> bool:
+    """Tell whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
