@@ -18,6 +18,17 @@ FORBIDDEN = {
     "relume": set(),
 }
 PLAIN = {
+    *(
+        f"models/augment/{name}.py"
+        for name in (
+            *("__init__", "colour", "crops", "draws", "evaluation", "lornatang", "mxnet_family"),
+            *("picture", "torch_family", "view"),
+        )
+    ),
+    *(
+        f"models/data/{name}.py"
+        for name in (*("__init__", "archives", "folders", "order", "packed", "records", "samples"),)
+    ),
     "models/decoding.py",
     "models/errors.py",
     "models/files.py",
@@ -96,7 +107,7 @@ def test_readers_need_nothing_but_numpy() -> None:
     allowed = set(sys.stdlib_module_names) | {"numpy"}
     torch7 = ("reader", "records", "binary", "text", "decimals", "objects")
     names = (*(f"converters.t7.{one}" for one in torch7), "converters.mx.params")
-    for name in (*names, "converters.mx.symbol"):
+    for name in (*names, "converters.mx.symbol", "models.data.records"):
         for module in imported(ROOT / f"{name.replace('.', '/')}.py"):
             top = module.partition(".")[0]
             assert top in allowed or module.startswith(("models.errors", *names)), module
@@ -118,7 +129,15 @@ def test_no_converter_shadows_a_package() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["service.app", "converters.bare", "converters.summary", "converters.tree", "relume.__main__"],
+    [
+        "service.app",
+        "converters.bare",
+        "converters.summary",
+        "converters.tree",
+        "models.augment",
+        "models.data",
+        "relume.__main__",
+    ],
 )
 def test_torch_is_not_loaded(module: str) -> None:
     """Serving and inspecting leave torch on the disk."""
