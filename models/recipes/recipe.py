@@ -43,7 +43,7 @@ class Recipe:
         aux_weight: Weight of an auxiliary head's loss; 0 for a network without that head.
         ema: Decay of the averaged weights, which are what is validated then; 0 for none.
         clip: Largest norm of the gradient; 0 for any.
-        augmentation: What happens to training images; docs/data.md says what each does.
+        augmentation: What happens to training images: that of the preset of this name.
         aug_levels: Level of augmentation from each of these epochs on.
         order: `shuffled`, or `balanced`: classes in equal numbers, drawn with replacement.
         draws: Images of an epoch where they are drawn; 0 for one pass over all.

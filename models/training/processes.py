@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from models.errors import DeviceError
 
@@ -76,7 +77,7 @@ def join(device: str) -> Processes:
     if world > 1:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo",
-            store=dist.PrefixStore(f"restart-{restarts()}", _store(rank, world)),
+            store=PrefixStore(f"restart-{restarts()}", _store(rank, world)),
             rank=rank,
             world_size=world,
             timeout=TIMEOUT,
@@ -89,10 +90,10 @@ def restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
-def _store(rank: int, world: int) -> dist.Store:
+def _store(rank: int, world: int) -> Store:
     """Return the launcher's store, or one that the first process keeps."""
     launched = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return dist.TCPStore(
+    return TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         world,

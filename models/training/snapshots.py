@@ -50,7 +50,7 @@ class Identity:
     world: int
 
     def differences(self, other: "Identity") -> dict[str, str]:
-        """Return what differs from an earlier run: `recipe`, `data`, `processes`, with both values."""
+        """Return what differs from an earlier run, with both values, by the name that allows it."""
         found = {}
         changed = [
             f"{name.replace('_', '-')} was {flag_text(other.recipe, name)}, "
@@ -85,11 +85,13 @@ class Snapshot:
 
 def random_state() -> dict[str, Any]:
     """Return the state of every generator of random numbers of this process."""
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    numpy: dict[str, Any] = dict(np.random.get_state(legacy=False))
+    inner = numpy["state"]
+    numpy["state"] = {"key": torch.from_numpy(inner["key"].astype(np.int64)), "pos": inner["pos"]}
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
-        "numpy": (str(kind), torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": numpy,
         "python": random.getstate(),
     }
 
@@ -97,10 +99,10 @@ def random_state() -> dict[str, Any]:
 def set_random_state(state: Mapping[str, Any]) -> None:
     """Let every generator go on from a state that `random_state` returned."""
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_initialized():
+    if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    numpy, inner = state["numpy"], state["numpy"]["state"]
+    np.random.set_state({**numpy, "state": {**inner, "key": inner["key"].numpy().astype("u4")}})
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
 
