@@ -28,7 +28,7 @@ class Recipe:
     Attributes:
         name: What users type.
         architecture: Name in the registry of networks.
-        data: Which images it is for, in words of docs/data.md.
+        dataset: Which images it is for, as docs/data.md calls them.
         images: How many images the original trained on; the data given may have others.
         classes: Outputs of the network.
         batch_size: Images of an update, on all devices together.
@@ -65,7 +65,7 @@ class Recipe:
 
     name: str
     architecture: str
-    data: str
+    dataset: str
     images: int
     classes: int
     batch_size: int
@@ -157,7 +157,15 @@ _RULES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("aug_levels", "bn_momentum"), _BY_EPOCH),
 }
 
-FACTS = ("name", "images", "expected", "cost", "source", "differs")  # what no flag changes
+FACTS = (
+    "name",
+    "dataset",
+    "images",
+    "expected",
+    "cost",
+    "source",
+    "differs",
+)  # what no flag changes
 
 
 def flag_text(recipe: Recipe, name: str) -> str:

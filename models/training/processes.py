@@ -1,17 +1,22 @@
 """The processes of a run: one alone, or several that torchrun started, also started again."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from models.errors import DeviceError
 
+RESTARTS = 3
 TIMEOUT = timedelta(minutes=10)  # for the slowest part of a step that others wait for
 
 
@@ -72,17 +77,17 @@ def join(device: str) -> Processes:
     Raises:
         DeviceError: The device is not there.
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    number, world = rank(), int(os.environ.get("WORLD_SIZE", 1))
     found = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
     if world > 1:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo",
-            store=PrefixStore(f"restart-{restarts()}", _store(rank, world)),
-            rank=rank,
+            store=PrefixStore(f"restart-{restarts()}", _store(number, world)),
+            rank=number,
             world_size=world,
             timeout=TIMEOUT,
         )
-    return Processes(rank, world, found)
+    return Processes(number, world, found)
 
 
 def restarts() -> int:
@@ -90,14 +95,14 @@ def restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
-def _store(rank: int, world: int) -> Store:
+def _store(number: int, world: int) -> Store:
     """Return the launcher's store, or one that the first process keeps."""
     launched = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     return TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         world,
-        is_master=rank == 0 and not launched,
+        is_master=number == 0 and not launched,
         timeout=TIMEOUT,
     )
 
@@ -120,17 +125,37 @@ def _device(name: str, local: int) -> torch.device:
     return torch.device(name)
 
 
-def start_many(count: int, arguments: Sequence[str]) -> NoReturn:
-    """Become torchrun with so many processes on this machine, each doing the same with a rank."""
+def start_many(count: int, arguments: Sequence[str]) -> int:
+    """Run so many processes of the same command on this machine; return their exit status.
+
+    One that dies is started again with all the others, and goes on from the last snapshot.
+    """
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # ours are said by the workers
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    sys.stdout.flush()
-    os.execv(
-        sys.executable,
-        [sys.executable, *launcher, "--max-restarts=3", "-m", "models.train", *arguments],
+    plan = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=RESTARTS,
+        monitor_interval=0.2,
     )
+    try:
+        elastic_launch(plan, sys.executable)("-m", "models.train", *arguments)
+    except ChildFailedError as error:
+        return max(failure.exitcode for failure in error.failures.values()) % 256
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
 
 
 def launched() -> bool:
     """Tell whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def rank() -> int:
+    """Return this process's number, also before it has joined."""
+    return int(os.environ.get("RANK", 0))

@@ -260,11 +260,15 @@ def written_value(value: Any) -> str:
 
 
 def parsed_value(text: str, kind: Any) -> Any:
-    """Return what `written_value` wrote, of that type; ValueError if it is none."""
+    """Return what `written_value` wrote, of that type; ValueError if it is none.
+
+    A value alone, where pairs of epoch and value belong, holds from epoch 1.
+    """
     if get_origin(kind) is not tuple:
         return kind(text)
     inner = get_args(kind)[0]
     if get_origin(inner) is tuple:
-        pairs = [word.split(":") for word in text.split(",") if word]
+        words = [word if ":" in word else f"1:{word}" for word in text.split(",") if word]
+        pairs = [word.split(":") for word in words]
         return tuple((int(first), get_args(inner)[1](second)) for first, second in pairs)
     return tuple(inner(word) for word in text.split(",") if word)

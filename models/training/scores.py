@@ -1,6 +1,7 @@
 """Errors in percent, counted over images once, and as the original programs counted them."""
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.augment.device import apply
+from models.augment.evaluation import Evaluation
+from models.data.loader import OnBad, batches
+from models.data.order import Sequential
+from models.data.samples import Samples
 from models.training.processes import Processes
 
 TOP = 5
@@ -68,8 +74,56 @@ def as_whole_batches(ahead: Ahead, top: int, batch_size: int) -> float:
     return 100 * float(np.mean(np.concatenate([ahead, np.resize(ahead, surplus)]) >= top))
 
 
-def gathered(ahead: Tensor, processes: Processes) -> Ahead:
-    """Return every process's ahead in the order of the images, where this process leads."""
-    found = [one for one in processes.gather(ahead.cpu()) if one is not None]
-    numbers: Ahead = torch.cat(found).numpy() if found else np.zeros(0, np.int64)
-    return numbers
+class Feed(NamedTuple):
+    """How images come: in batches of so many, made by so many workers, and if one is unreadable."""
+
+    batch_size: int
+    workers: int
+    on_bad: OnBad = "fail"
+
+
+def score(
+    forward: Callable[[Tensor], Tensor],
+    samples: Samples,
+    view: Evaluation,
+    processes: Processes,
+    feed: Feed,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, batch by batch, this process's images and how many classes stand before the right one.
+
+    Of ten crops the outputs are summed, not the probabilities, as the Torch7 programs do.
+    """
+    order = Sequential(len(samples))
+    made = batches(
+        samples,
+        order,
+        view,
+        epoch=1,
+        batch_size=feed.batch_size,
+        rank=processes.rank,
+        world=processes.world,
+        workers=feed.workers,
+        on_bad=feed.on_bad,
+    )
+    for batch in made:
+        if not len(batch.labels):
+            continue
+        on_device = (one.to(processes.device, non_blocking=True) for one in batch[:3])
+        images = apply(*on_device)
+        logits = forward(images.flatten(0, -4)).float()
+        if images.ndim > 4:
+            logits = logits.view(len(images), -1, logits.shape[1]).sum(1)
+        yield batch.indices, ahead_of(logits, batch.labels.to(processes.device)).cpu()
+
+
+def gathered(found: Sequence[tuple[Tensor, Tensor]], processes: Processes) -> Ahead:
+    """Return every image's number once, in the order of the images, where this process leads."""
+    mine = [torch.cat(part) for part in zip(*found, strict=True)] if found else []
+    pairs = [pair for pair in processes.gather(mine) if pair]
+    if not pairs:
+        return np.zeros(0, np.int64)
+    indices, ahead = (torch.cat(part) for part in zip(*pairs, strict=True))
+    numbers = torch.zeros_like(ahead)
+    numbers[indices] = ahead
+    result: Ahead = numbers.numpy()
+    return result

@@ -1,7 +1,7 @@
 """A run's state in one file that is there whole or not at all: what decides every step to come."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -178,15 +178,3 @@ def sweep(folder: Path) -> None:
     """Remove what a process that was killed while it wrote has left."""
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)
-
-
-def guarded(save: Callable[[], None], kept: str) -> str | None:
-    """Save in the course of a run: a disk that is full does not end it.
-
-    Returns what to tell the user, None if all is well.
-    """
-    try:
-        save()
-    except OSError as error:
-        return f"snapshot not written ({error.strerror or error}); {kept}"
-    return None

@@ -71,6 +71,7 @@ def test_flags_change_any_field() -> None:
     assert recipe.lr_at(recipe.place(1 + 3 * 4, 100)) == pytest.approx(0.05)
     assert [by_epoch(recipe.aug_levels, epoch, 0) for epoch in (1, 2, 3, 9)] == [2, 2, 1, 1]
     assert by_epoch((), 5, 7) == 7
+    assert changed(recipe, {"aug_levels": "3"}).aug_levels == ((1, 3),)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_flags_change_any_field() -> None:
         ("last", "lose", "--last lose: expected keep|fill|drop"),
         ("nesterov", "maybe", "--nesterov maybe: expected True|False"),
         ("aug_levels", "3:1,2:2", "aug-levels 3:1,2:2: expected EPOCH:VALUE pairs"),
-        ("aug_levels", "3", "--aug-levels 3: expected numbers"),
+        ("aug_levels", "x", "--aug-levels x: expected numbers"),
         ("order", "balanced", "order balanced: expected draws"),
         ("schedule", "stairs", "no stairs"),
     ],
