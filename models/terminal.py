@@ -86,3 +86,42 @@ def step(what: str) -> Iterator[None]:
         raise
     took = f"{time.perf_counter() - start:.1f} s"
     print(f" {took}" if live else f"  {what} ... {took}", file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A line at the foot of the terminal; nothing where stderr is none."""
+
+    def __init__(self, total: int, said: Callable[[int], str] = "{:,}".format) -> None:
+        """Begin at 0 of `total`; `said` writes such a number."""
+        self._said = said
+        self._total, self._done, self._start = total, 0, time.perf_counter()
+        self._live, self._next = sys.stderr.isatty(), 0.0
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def advance(self, count: int = 1) -> None:
+        """Say that so many more are done, ten times a second at most."""
+        self._done += count
+        now = time.perf_counter()
+        if self._live and (now >= self._next or self._done == self._total):
+            self._next = now + 0.1
+            share = self._done / max(self._total, 1)
+            bar = "#" * round(30 * share)
+            rate = self._done / (now - self._start)
+            speed = f"{self._said(round(rate))}/s" if rate >= 10 else f"{rate:.1f}/s"
+            left = max(self._total - self._done, 0) / rate if rate else 0
+            line = (
+                f"\r\033[K[{bar:30}] {self._said(self._done)} of {self._said(self._total)}, "
+                f"{speed}, {left / 60:.0f} min left"
+            )
+            print(line, end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Take the line away, so that other text can be printed; it comes back by itself."""
+        if self._live and self._done:
+            self._next = 0.0
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -33,6 +33,8 @@ COMMANDS = {
     "classify": Command(
         "relume.classify", "main", "say what is in images, folders of them as well"
     ),
+    "pack": Command("relume.pack", "main", "pack folders of images into an MXNet .rec"),
+    "data": Command("relume.data", "main", "lay out, check and split data sets"),
     "serve": Command("service.server", "main", "answer images over HTTP"),
 }
 

@@ -25,7 +25,7 @@ from models.image_network import ImageNetwork
 from models.postprocess import Prediction, top_k
 from models.preprocess import preprocess, ten_crops
 from models.session import Session
-from models.terminal import escaped, missing_package, reports_errors
+from models.terminal import Progress, escaped, missing_package, reports_errors
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_BYTES = 8 * MAX_PIXELS  # of a file: the most that 16-bit colour with transparency can need
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = Options(given.top, given.crops, not given.ignore_exif, given.batch)
     paths = list(found(given.images))
     write, failed, start = FORMATS[given.format](paths), [], time.perf_counter()
-    with _Progress(len(paths)) as progress:
+    with Progress(len(paths)) as progress:
         for result in classify(paths, network, options):
             progress.clear()
             print(write(result), end="")
@@ -292,30 +292,3 @@ def _csv(_: Sequence[Path]) -> Callable[[Result], str]:
 
 
 FORMATS = {"table": _table, "jsonl": _jsonl, "csv": _csv}
-
-
-class _Progress:
-    """A line at the foot of the terminal; nothing where stderr is none."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done, self._start = total, 0, time.perf_counter()
-        self._live = sys.stderr.isatty()
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.clear()
-
-    def advance(self) -> None:
-        self._done += 1
-        if self._live:
-            share = self._done / max(self._total, 1)
-            bar = "#" * round(30 * share)
-            rate = self._done / (time.perf_counter() - self._start)
-            line = f"[{bar:30}] {self._done:,} of {self._total:,}, {rate:,.1f}/s"
-            print(line, end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self._live and self._done:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -17,18 +17,17 @@ FORBIDDEN = {
     "service": {"converters", "relume"},
     "relume": set(),
 }
+AUGMENT = (
+    *("__init__", "colour", "crops", "draws", "evaluation", "lornatang", "mxnet_family"),
+    *("picture", "torch_family", "view"),
+)
+DATA = (
+    *("__init__", "archives", "folders", "lists", "matlab", "order", "packed", "records"),
+    *("samples", "small_images"),
+)
 PLAIN = {
-    *(
-        f"models/augment/{name}.py"
-        for name in (
-            *("__init__", "colour", "crops", "draws", "evaluation", "lornatang", "mxnet_family"),
-            *("picture", "torch_family", "view"),
-        )
-    ),
-    *(
-        f"models/data/{name}.py"
-        for name in (*("__init__", "archives", "folders", "order", "packed", "records", "samples"),)
-    ),
+    *(f"models/augment/{name}.py" for name in AUGMENT),
+    *(f"models/data/{name}.py" for name in DATA),
     "models/decoding.py",
     "models/errors.py",
     "models/files.py",

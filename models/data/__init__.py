@@ -7,10 +7,10 @@ which alone knows torch, makes batches of it in worker processes.
 from pathlib import Path
 from typing import Literal
 
-from models.data.archives import Split, cifar, idx_images
 from models.data.folders import Folders, class_names
 from models.data.packed import Packed
 from models.data.samples import Samples
+from models.data.small_images import Split, cifar, idx_images
 from models.errors import DataError
 
 

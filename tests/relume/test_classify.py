@@ -452,4 +452,4 @@ def test_a_terminal_shows_how_far_it_is(
     said = capsys.readouterr().err
     assert "[###############               ] 2 of 4, " in said
     assert "4 of 4, " in said
-    assert said.rpartition("/s\r\033[K")[1]
+    assert said.endswith("min left\r\033[K" + said.rpartition("\r\033[K")[2])

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.data import archives, open_samples
-from models.data.archives import digits, fashion_mnist
+from models.data import open_samples, small_images
 from models.data.folders import Folders
 from models.data.records import RecordWriter, packed
 from models.data.samples import Arrays
+from models.data.small_images import digits, fashion_mnist
 from models.errors import DataError, FormatError
 from tests.oracles import golden
 
@@ -270,7 +270,7 @@ def test_the_number_of_classes_can_be_asked_for(tmp_path: Path) -> None:
 @pytest.fixture
 def no_fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without Debian's package, whose downloads go to a folder of the test."""
-    monkeypatch.setattr(archives, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(small_images, "DEBIAN", tmp_path / "debian")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
@@ -285,7 +285,9 @@ def test_fashion_mnist_is_taken_from_debians_folder(
     assert said == f"Fashion-MNIST from {no_fashion / 'debian'}"
     assert samples.classes == tuple("0123456789")
     data = (no_fashion / "debian/train-labels-idx1-ubyte.gz").read_bytes()
-    monkeypatch.setitem(archives.FASHION_MD5, "train-labels-idx1-ubyte.gz", archives._md5(data))
+    monkeypatch.setitem(
+        small_images.FASHION_MD5, "train-labels-idx1-ubyte.gz", small_images._md5(data)
+    )
     assert fashion_mnist("train")[0].classes[9] == "Ankle boot"
 
 
@@ -296,13 +298,15 @@ def test_fashion_mnist_is_downloaded_and_kept(
     idx(no_fashion, IMAGES, LABELS)
     served = {path.name: path.read_bytes() for path in no_fashion.glob("*.gz")}
     monkeypatch.setattr(
-        archives, "FASHION_MD5", {name: archives._md5(data) for name, data in served.items()}
+        small_images,
+        "FASHION_MD5",
+        {name: small_images._md5(data) for name, data in served.items()},
     )
-    monkeypatch.setattr(archives, "FASHION_URL", no_fashion.as_uri() + "/")
+    monkeypatch.setattr(small_images, "FASHION_URL", no_fashion.as_uri() + "/")
     samples, said = fashion_mnist("train")
     assert samples.labels.tolist() == [3, 9]
     assert said == f"Fashion-MNIST from {no_fashion / 'cache/relume/fashion-mnist'}"
-    monkeypatch.setattr(archives, "FASHION_URL", "file:///absent/")
+    monkeypatch.setattr(small_images, "FASHION_URL", "file:///absent/")
     assert len(fashion_mnist("train")[0]) == 2
 
 
@@ -311,7 +315,7 @@ def test_a_download_of_other_bytes_is_refused(
 ) -> None:
     """A wrong checksum is an error, and nothing is kept."""
     idx(no_fashion, IMAGES, LABELS)
-    monkeypatch.setattr(archives, "FASHION_URL", no_fashion.as_uri() + "/")
+    monkeypatch.setattr(small_images, "FASHION_URL", no_fashion.as_uri() + "/")
     with pytest.raises(
         DataError, match=r"train-images-idx3-ubyte\.gz: found MD5 .*, expected 8d4f"
     ):
