@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--quality {quality}: expected {least} to {most} for {given.encoding}")
     prefix = given.out.with_suffix("") if given.out.suffix == ".rec" else given.out
     rec, idx, lst = (prefix.with_name(prefix.name + end) for end in (".rec", ".idx", ".lst"))
+    prefix.parent.mkdir(parents=True, exist_ok=True)
     refuse_existing([rec, idx, *([] if given.list == lst else [lst])], force=given.force)
     entries = read_list(given.list) if given.list else _listed(given.folder, lst, given)
     if not entries:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import ceil
 
+import cv2
 import numpy as np
 
 from models.augment.colour import Colours
@@ -23,7 +24,12 @@ def view(pixels: Pixels, colours: Colours) -> View:
 
 def mirrored(pixels: Pixels, draw: np.random.Generator) -> Pixels:
     """Return the image or its mirror image, with equal probability."""
-    return pixels[:, ::-1] if draw.random() < 0.5 else pixels
+    return np.asarray(cv2.flip(pixels, 1), np.uint8) if draw.random() < 0.5 else pixels
+
+
+def upside_down(pixels: Pixels, draw: np.random.Generator) -> Pixels:
+    """Return the image or what it is upside down in a mirror, with equal probability."""
+    return np.asarray(cv2.flip(pixels, 0), np.uint8) if draw.random() < 0.5 else pixels
 
 
 def random_crop(pixels: Pixels, size: int, draw: np.random.Generator) -> Pixels:

@@ -1,5 +1,6 @@
 """The last step of an augmentation, for a batch and on any device."""
 
+import torch
 from torch import Tensor
 
 
@@ -18,9 +19,9 @@ def apply(pixels: Tensor, matrix: Tensor, vector: Tensor) -> Tensor:
         N x 3 x H x W, float32.
     """
     planes = pixels.movedim(-1, -3)
+    numbers = planes.to(torch.float32, memory_format=torch.contiguous_format)
     if planes.is_floating_point():
-        return planes.contiguous()
-    numbers = planes.float()
+        return numbers
     columns = matrix[..., None, None].unbind(2)  # N x 3 x 1 x 1 for each colour
-    result = vector[..., None, None] + columns[0] * numbers[:, :1]
-    return result + columns[1] * numbers[:, 1:2] + columns[2] * numbers[:, 2:]
+    result = torch.addcmul(vector[..., None, None], columns[0], numbers[:, :1])
+    return result.addcmul_(columns[1], numbers[:, 1:2]).addcmul_(columns[2], numbers[:, 2:])

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from models.augment.colour import normalised
-from models.augment.crops import TRIES, cut, view, window
+from models.augment.crops import TRIES, cut, mirrored, upside_down, view, window
 from models.augment.picture import Picture
 from models.augment.view import View
 from models.decoding import Pixels
@@ -40,9 +40,7 @@ class Wide:
         strength = drawn_strength(name, draw)
         varied = OPERATIONS[name](crop, strength)
         turned = varied.rotate(draw.uniform(0, MOST_DEGREES))
-        pixels = np.asarray(turned)
-        pixels = pixels[:, ::-1] if draw.random() < 0.5 else pixels
-        pixels = pixels[::-1] if draw.random() < 0.5 else pixels
+        pixels = upside_down(mirrored(np.asarray(turned), draw), draw)
         return view(pixels, normalised(self.spec))
 
 

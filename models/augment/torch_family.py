@@ -85,8 +85,11 @@ class RandomCrop:
         top, left = (_origin(whole[axis], self.size, draw) for axis in (0, 1))
         part = window(top, left, self.size, self.size)
         pixels = picture.pixels(whole)
-        numbers = torch7_scale.scale(pixels, BYTES, "torch7-bilinear", whole, part)
-        pixels = np.rint(numbers).astype(np.uint8).transpose(1, 2, 0)
+        if whole == pixels.shape[:2]:
+            pixels = pixels[top : top + self.size, left : left + self.size]
+        else:
+            numbers = torch7_scale.scale(pixels, BYTES, "torch7-bilinear", whole, part)
+            pixels = np.rint(numbers).astype(np.uint8).transpose(1, 2, 0)
         return view(mirrored(pixels, draw), normalised(self.spec))
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import re
+import shlex
 import tarfile
 import zipfile
 from pathlib import Path
@@ -19,6 +21,7 @@ from models.data.records import RecordFile, RecordWriter, packed
 from relume import pack
 from relume.data import main
 from tests.models.data.test_matlab import written
+from tests.oracles import ROOT
 
 JPEG = simplejpeg.encode_jpeg(np.full((8, 8, 3), 99, np.uint8))
 
@@ -341,3 +344,37 @@ def test_every_data_set_has_a_sum_that_is_an_md5() -> None:
     sums = [one for published in archives.PUBLISHED.values() for one in published.md5.values()]
     assert all(len(bytes.fromhex(one)) == 16 for one in sums)
     assert len(set(sums)) == len(sums)
+
+
+def commands() -> list[list[str]]:
+    """Return the commands of docs/data.md, in their order, without `relume`."""
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [shlex.split(line) for line in "".join(blocks).splitlines()]
+    assert all(line[0] == "relume" for line in lines)
+    return [line[1:] for line in lines]
+
+
+def test_every_command_of_the_docs_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/data.md from the first command to the last, with small archives of the same names."""
+    monkeypatch.chdir(tmp_path)
+    imagenet(tmp_path)
+    made = {
+        "tiny-imagenet-200.zip": zipped(TINY),
+        "mini-imagenet.zip": zipped(MINI),
+        "cifar-10-binary.tar.gz": tar(CIFAR10, "w:gz"),
+        "cifar-100-binary.tar.gz": tar(CIFAR100, "w:gz"),
+        "101_ObjectCategories.tar.gz": tar(CALTECH, "w:gz"),
+        "256_ObjectCategories.tar": tar(
+            {name.replace("101", "256"): data for name, data in CALTECH.items()}
+        ),
+    }
+    saved(tmp_path, made)
+    folders(tmp_path / "fall11", {"n00000001": 500, "n00000002": 499})
+    for command, *arguments in commands():
+        laid_out = command == "data" and arguments[0] in PUBLISHED
+        options = ["--skip-checksum"] if laid_out else []
+        run_it = {"data": main, "pack": pack.main}[command]
+        assert run_it([*arguments, *options]) == 0, (command, arguments)
+    assert len(open_samples(tmp_path / "11k", "train")) == 450
+    assert len(open_samples(tmp_path / "records-480", "val")) == 3
