@@ -80,9 +80,21 @@ def read(path: Path) -> Checkpoint:
 def save_pt(path: Path, checkpoint: Checkpoint) -> None:
     """Write a `.pt`; the caller chooses a temporary name."""
     state = {name: torch.from_numpy(array) for name, array in _owned(checkpoint.network).items()}
-    torch.save(
-        {"format": FORMAT, "schema": SCHEMA, **_texts(checkpoint), "state_dict": state}, path
+    save_content(
+        path, {"format": FORMAT, "schema": SCHEMA, **_texts(checkpoint), "state_dict": state}
     )
+
+
+def save_content(path: Path, content: dict[str, Any]) -> None:
+    """Write plain data and tensors; the caller chooses a temporary name.
+
+    Raises:
+        OSError: They could not be written whole.
+    """
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:  # torch's writer does not say why
+        raise OSError(f"{path}: cannot be written whole: is the disk full?") from error
 
 
 def load_pt(path: Path) -> Checkpoint:

@@ -33,7 +33,7 @@ from models.training.log import TABLE, Epoch, read_epochs
 from models.training.network import set_bn_momentum
 from models.training.result import write_onnx
 from models.training.run import Run, begin, keep, save, weights_of
-from models.training.scores import Feed, gathered, score, wrong
+from models.training.scores import TOP, UNREAD, Ahead, Feed, gathered, interval, score
 from models.training.slices import settle
 from models.training.stopping import Stop, Stopped
 from models.training.timeline import explained, listed, settings
@@ -63,13 +63,14 @@ def train_epoch(run: Run, epoch: int) -> Bar:
     sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.processes.device)
     shown = run.processes.leads
     bar = Bar(f"epoch {epoch}/{recipe.epochs}", steps, done, shown=shown)
-    begun = time.perf_counter()
+    unread, begun = 0, time.perf_counter()
     for batch in feed(run, epoch, done):
         waited = time.perf_counter() - begun
         number = progress.update % steps
         count = images_of(recipe, len(run.train), number)
         prepare(run.optimizer, recipe, recipe.place(progress.update + 1, len(run.train)))
         sums += update(run, batch, count)
+        unread += len(batch.replaced)
         progress.update += 1
         progress.seconds += time.perf_counter() - begun
         begun = time.perf_counter()
@@ -78,9 +79,20 @@ def train_epoch(run: Run, epoch: int) -> Bar:
             log_updates(run, epoch, sums, bar)
         pause(run, sums)
     bar.clear()
+    tell_unread(run, "training", unread)
     progress.sums = tuple(run.processes.sum(sums).tolist())
     check_finite(run, sums)
     return bar
+
+
+def tell_unread(run: Run, split: str, count: int) -> None:
+    """Say how many images could not be read, if any."""
+    if count:
+        print(
+            f"warning: {count} images of {split} could not be read; `relume data check` names them",
+            file=sys.stderr,
+        )
+        run.log.line("warning", run.progress.update, text=f"{split}: {count} images unread")
 
 
 def feed(run: Run, epoch: int, done: int) -> Iterator[Batch]:
@@ -159,7 +171,7 @@ def backward(run: Run, images: Tensor, labels: Tensor, count: int) -> Tensor:
     # DistributedDataParallel takes the mean over processes, which is not the mean over images
     torch.autograd.backward(run.scaler.scale(total * run.processes.world / count))
     with torch.no_grad():
-        guesses = logits.float().topk(min(5, logits.shape[1])).indices
+        guesses = logits.float().topk(min(TOP, logits.shape[1])).indices
         right = guesses == labels[:, None]
         missed = len(labels) - torch.stack([right[:, 0].sum(), right.sum()])
         number = torch.tensor([len(labels)], device=device)
@@ -220,7 +232,7 @@ def pause(run: Run, sums: Tensor) -> None:
         raise Stopped(stop)
 
 
-def validate(run: Run) -> Tensor | None:
+def validate(run: Run) -> Ahead | None:
     """Return how many classes stand before the right one, for every image; None if not leading."""
     weights = weights_of(run)
     run.network.eval()
@@ -240,11 +252,10 @@ def validate(run: Run) -> Tensor | None:
             if run.processes.world == 1 and run.stop.signal:
                 save(run, must=True)
                 raise Stopped(run.stop.signal)
-    ahead = gathered(found, run.processes)
-    return torch.from_numpy(ahead) if run.processes.leads else None
+    return gathered(found, len(run.val), run.processes)
 
 
-def finish_epoch(run: Run, epoch: int, ahead: Tensor | None, bar: Bar) -> None:
+def finish_epoch(run: Run, epoch: int, ahead: Ahead | None, bar: Bar) -> None:
     """Write the epoch down, and the artifact if it is the best so far."""
     progress = run.progress
     loss, top1, top5, count = progress.sums
@@ -252,7 +263,9 @@ def finish_epoch(run: Run, epoch: int, ahead: Tensor | None, bar: Bar) -> None:
     progress.validated = epoch
     if ahead is None:
         return
-    val_top1, val_top5 = (100 * wrong(ahead) / len(ahead)).tolist()
+    read = ahead[ahead != UNREAD]
+    tell_unread(run, "validation", len(ahead) - len(read))
+    val_top1, val_top5 = (interval(read, top).error for top in (1, TOP))
     group = run.optimizer.param_groups[0]
     row = Epoch(
         epoch,

@@ -93,7 +93,9 @@ def _converted(path: Path, folder: Path, *, with_optimizer: bool) -> Path:
     flags = ["-o", str(folder), "--name", CONVERTED, "--force", "--no-onnx"]
     command = [sys.executable, "-m", "relume", "convert", *flags]
     command += ["--optimizer"] if with_optimizer else []
-    if subprocess.run([*command, "--", str(path)], check=False, stdout=sys.stderr).returncode:
+    if subprocess.run(
+        [*command, "--", str(path)], check=False, stdout=subprocess.DEVNULL
+    ).returncode:
         raise SpecError(
             f"--init {path}: could not be converted; `relume convert` with its flags, such as "
             "--input, makes a .pt to give instead"

@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 from models.data import open_samples
 from models.data.order import Balanced, Order, Shuffled
 from models.data.samples import Samples
+from models.data.small_images import Split, fashion_mnist
 from models.errors import ArtifactError, RecipeError
 from models.files import writing
 from models.presets import PRESETS
-from models.recipes import Recipe
+from models.recipes import DEFAULT, Recipe
 from models.terminal import described
 from models.training import snapshots
 from models.training.flags import RECIPE_FILE, Options
@@ -31,6 +31,7 @@ from models.training.snapshots import Identity, Progress, Snapshot
 from models.training.stopping import Stop
 from models.training.updates import build_optimizer, take_buffers
 
+SPLITS: tuple[Split, Split] = ("train", "val")
 LOGS = (LINES, TABLE)
 DRAWS = 1_000_003  # between the seeds of two processes' dropout; the recipe's own gives the weights
 
@@ -78,8 +79,7 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
         LegacyModelError: Whatever stands against the run, before anything is changed.
     """
     prepare_folder(recipe, options, processes)
-    data = data_of(recipe, options)
-    train, val = (open_samples(data, split, classes=recipe.classes) for split in ("train", "val"))
+    train, val = open_data(recipe, options, processes)
     start = None
     if options.init is not None and not options.resume:
         start = read_start(options.init, options.out, with_optimizer=options.optimizer)
@@ -134,15 +134,26 @@ def prepare_folder(recipe: Recipe, options: Options, processes: Processes) -> No
             files.new(options.out / RECIPE_FILE).write_text(recipe.to_json(), encoding="utf-8")
 
 
-def data_of(recipe: Recipe, options: Options) -> Path:
-    """Return where the images are.
+def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[Samples, Samples]:
+    """Return the images to train on, and those to validate on.
 
     Raises:
-        RecipeError: Nobody said so.
+        RecipeError: Nobody said where they are.
+        DataError: They are not as the recipe needs them.
     """
-    if options.data is None:
+    if options.data is not None:
+        opened = (open_samples(options.data, split, classes=recipe.classes) for split in SPLITS)
+        train, val = opened
+        return train, val
+    if recipe.dataset != DEFAULT:
         raise RecipeError(f"--data: recipe {recipe.name} needs the folder of {recipe.dataset}")
-    return options.data
+    if not processes.leads:
+        processes.wait()  # it may have to be downloaded, once
+    (small, said), (held_out, _) = (fashion_mnist(split) for split in SPLITS)
+    if processes.leads:
+        print(said)
+        processes.wait()
+    return small, held_out
 
 
 def build_network(

@@ -18,6 +18,7 @@ from models.training.processes import Processes
 
 TOP = 5
 NORMAL_95 = 1.959964  # two-sided 95 % of a normal distribution
+UNREAD = -1
 Ahead = NDArray[np.int64]
 
 
@@ -27,11 +28,6 @@ def ahead_of(logits: Tensor, labels: Tensor) -> Tensor:
     index = torch.arange(logits.shape[1], device=logits.device)
     before = (logits > right) | ((logits == right) & (index < labels[:, None]))
     return (before | right.isnan()).sum(1)
-
-
-def wrong(ahead: Tensor) -> Tensor:
-    """Return how many are not the first guess, and how many not within the first five."""
-    return torch.stack([(ahead >= 1).sum(), (ahead >= TOP).sum()])
 
 
 class Interval(NamedTuple):
@@ -116,14 +112,18 @@ def score(
         yield batch.indices, ahead_of(logits, batch.labels.to(processes.device)).cpu()
 
 
-def gathered(found: Sequence[tuple[Tensor, Tensor]], processes: Processes) -> Ahead:
-    """Return every image's number once, in the order of the images, where this process leads."""
-    mine = [torch.cat(part) for part in zip(*found, strict=True)] if found else []
-    pairs = [pair for pair in processes.gather(mine) if pair]
-    if not pairs:
-        return np.zeros(0, np.int64)
-    indices, ahead = (torch.cat(part) for part in zip(*pairs, strict=True))
-    numbers = torch.zeros_like(ahead)
-    numbers[indices] = ahead
-    result: Ahead = numbers.numpy()
-    return result
+def gathered(
+    found: Sequence[tuple[Tensor, Tensor]], count: int, processes: Processes
+) -> Ahead | None:
+    """Return every image's number once, in the order of the images; None if not leading.
+
+    An image that could not be read has the number -1.
+    """
+    mine = [torch.cat(part) for part in zip(*found, strict=True)]
+    everyone = processes.gather(mine)
+    if not processes.leads:
+        return None
+    numbers: Ahead = np.full(count, UNREAD)
+    for indices, ahead in filter(None, everyone):
+        numbers[indices.numpy()] = ahead.numpy()
+    return numbers

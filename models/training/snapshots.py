@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.checkpoint import unpacked_pt
+from models.checkpoint import save_content, unpacked_pt
 from models.errors import ArtifactError, ResumeError
 from models.files import writing
 from models.recipes import FACTS, Recipe, flag_text
@@ -60,11 +60,14 @@ class Identity:
         ]
         if changed:
             found["recipe"] = f"the recipe differs: {'; '.join(changed)}"
-        for split, was, now in (("train", other.train, self.train), ("val", other.val, self.val)):
-            if was != now:
-                found["data"] = (
-                    f"the images of {split} differ: their SHA-256 was {was[:12]}, is {now[:12]}"
-                )
+        splits = (("train", other.train, self.train), ("val", other.val, self.val))
+        images = [
+            f"the images of {split} differ: their SHA-256 was {was[:12]}, is {now[:12]}"
+            for split, was, now in splits
+            if was != now
+        ]
+        if images:
+            found["data"] = "; ".join(images)
         if self.world != other.world:
             found["processes"] = f"there were {other.world} processes, there are {self.world}"
         return found
@@ -122,11 +125,7 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
         **{name: getattr(snapshot, name) for name in _TENSORS},
     }
     with writing() as files:
-        temporary = files.new(path)
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # torch's writer does not say why
-            raise OSError(f"{path}: cannot be written whole: is the disk full?") from error
+        save_content(files.new(path), content)
 
 
 _TENSORS = ("network", "optimizer", "scaler", "average", "processes")
