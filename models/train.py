@@ -331,7 +331,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(explained(asked.recipe, asked.recipe.images, asked.options.save_every), end="")
         return 0
     if asked.devices > 1 and not launching.launched():
-        return launching.start_many(asked.devices, arguments)
+        saved = asked.options.out / snapshots.NAME
+        return launching.start_many(asked.devices, arguments, saved.exists)
     try:
         return run_asked(asked)
     except LegacyModelError:

@@ -73,34 +73,29 @@ def set_bn_momentum(network: nn.Module, recipe: Recipe, epoch: int) -> None:
 
 
 def read_start(
-    path: Path, folder: Path, *, with_optimizer: bool
+    path: Path, folder: Path, preset: str, *, with_optimizer: bool
 ) -> tuple[Checkpoint, Optimizer | None]:
     """Return the checkpoint that a run starts from, and the state of its optimizer if asked for.
 
     What is no artifact of relume is converted first, by the command for that, into the run's
-    folder.
+    folder; images are to enter as the preset says.
 
     Raises:
         SpecError: It cannot be converted; why was said on stderr.
     """
     if path.suffix not in (".pt", ".safetensors"):
-        path = _converted(path, folder, with_optimizer=with_optimizer)
+        flags = ["-o", str(folder), "--name", CONVERTED, "--force", "--no-onnx", "--input", preset]
+        command = [sys.executable, "-m", "relume", "convert", *flags]
+        command += ["--optimizer"] if with_optimizer else []
+        done = subprocess.run([*command, "--", str(path)], check=False, stdout=subprocess.DEVNULL)
+        if done.returncode:
+            raise SpecError(
+                f"--init {path}: could not be converted; `relume convert` with other flags may "
+                "make a .pt of it, to give instead"
+            )
+        path = folder / f"{CONVERTED}.pt"
     beside = path.with_name(f"{path.stem}.optimizer.pt")
     return checkpoints.read(path), load_optimizer(beside) if with_optimizer else None
-
-
-def _converted(path: Path, folder: Path, *, with_optimizer: bool) -> Path:
-    flags = ["-o", str(folder), "--name", CONVERTED, "--force", "--no-onnx"]
-    command = [sys.executable, "-m", "relume", "convert", *flags]
-    command += ["--optimizer"] if with_optimizer else []
-    if subprocess.run(
-        [*command, "--", str(path)], check=False, stdout=subprocess.DEVNULL
-    ).returncode:
-        raise SpecError(
-            f"--init {path}: could not be converted; `relume convert` with its flags, such as "
-            "--input, makes a .pt to give instead"
-        )
-    return folder / f"{CONVERTED}.pt"
 
 
 def take_weights(module: nn.Module, begun: Checkpoint, recipe: Recipe) -> None:

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -125,30 +125,38 @@ def _device(name: str, local: int) -> torch.device:
     return torch.device(name)
 
 
-def start_many(count: int, arguments: Sequence[str]) -> int:
+def start_many(count: int, arguments: Sequence[str], resumes: Callable[[], bool]) -> int:
     """Run so many processes of the same command on this machine; return their exit status.
 
-    One that dies is started again with all the others, and goes on from the last snapshot.
+    Where one is killed all are started again, and go on from the last snapshot if `resumes` says
+    that there is one. An error of ours is said once and ends them.
     """
-    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # ours are said by the workers
+    logging.disable(logging.ERROR)  # the launcher's own words; the workers have said why
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
-    plan = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=count,
-        run_id=str(os.getpid()),
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=RESTARTS,
-        monitor_interval=0.2,
-    )
-    try:
-        elastic_launch(plan, sys.executable)("-m", "models.train", *arguments)
-    except ChildFailedError as error:
-        return max(failure.exitcode for failure in error.failures.values()) % 256
-    except SignalException as error:
-        return 128 + int(error.sigval)
-    return 0
+    for left in reversed(range(RESTARTS + 1)):
+        plan = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=str(os.getpid()),
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            monitor_interval=0.2,
+        )
+        more = ["--resume"] if left < RESTARTS and resumes() else []
+        try:
+            elastic_launch(plan, sys.executable)("-m", "models.train", *arguments, *more)
+        except ChildFailedError as error:
+            codes = [failure.exitcode for failure in error.failures.values()]
+            if not left or min(codes) >= 0:  # a signal's number is negative
+                return max(codes) if min(codes) >= 0 else 128 - min(codes)
+            print(f"a process was killed; all start again, {left} times at most", file=sys.stderr)
+        except SignalException as error:
+            return 128 + int(error.sigval)
+        else:
+            return 0
+    raise AssertionError("the last round returns")
 
 
 def launched() -> bool:

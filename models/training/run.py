@@ -82,7 +82,9 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     train, val = open_data(recipe, options, processes)
     start = None
     if options.init is not None and not options.resume:
-        start = read_start(options.init, options.out, with_optimizer=options.optimizer)
+        start = read_start(
+            options.init, options.out, recipe.evaluation, with_optimizer=options.optimizer
+        )
     make = factory_of(recipe, start[0] if start else None)
     network, computes = build_network(recipe, options, processes, make)
     optimizer = build_optimizer(recipe, network)

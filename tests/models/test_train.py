@@ -354,9 +354,11 @@ def test_a_torch7_checkpoint_is_a_start(
     file = golden("torch7/checkpoints/checkpoint_float/latest.t7")
     more = ["--init", str(file), "--optimizer", "--epochs", "1"]
     said = refused(capsys, run(data, tmp_path / "other", *more))
-    assert "the checkpoint is a fb_resnet_cifar_8, the recipe trains a resnet_v2_cifar_8" in said
-    kind = ["--recipe", "fb-resnet-cifar-20", "--architecture", "fb_resnet_cifar_8", "--lr", "0"]
-    assert run(data, tmp_path / "same", *kind, *more) == 0
+    assert (
+        "the checkpoint is a fb_preresnet_cifar_8_b, the recipe trains a resnet_v2_cifar_8" in said
+    )
+    kind = ["--recipe", "fb-resnet-cifar-20", "--architecture", "fb_preresnet_cifar_8_b"]
+    assert run(data, tmp_path / "same", *kind, *more, "--lr", "0") == 0
     start_weights = weights(tmp_path / "same", "init")
     learned = {key: one for key, one in start_weights.items() if "running" not in key}
     got = weights(tmp_path / "same")
