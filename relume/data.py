@@ -6,8 +6,6 @@ import os
 import random
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,13 @@ from models.data import open_samples
 from models.data.archives import PUBLISHED, held_out, lay_out, md5, unknown
 from models.data.folders import class_names, images_in
 from models.data.lists import IM2REC_SEED, Entry, write_list
-from models.data.packed import CLASSES, Packed
+from models.data.packed import CLASSES, Packed, write_classes
 from models.data.samples import Samples
 from models.data.small_images import Split
 from models.errors import DataError, FormatError, ImageError
 from models.files import refuse_existing, writing
 from models.terminal import Progress, escaped, reports_errors, size_of
+from relume.processes import in_processes
 
 SPLITS: tuple[Split, Split] = ("train", "val")
 CHUNK = 64  # images that a process checks at a time
@@ -129,8 +128,9 @@ def _examined(path: Path, split: Split, workers: int) -> dict[str, Any]:
             for one in samples.damage
         ]
     parts = [range(at, min(at + CHUNK, len(samples))) for at in range(0, len(samples), CHUNK)]
-    with ProcessPoolExecutor(workers) as pool, Progress(len(samples)) as progress:
-        for part, found in zip(parts, pool.map(partial(_unreadable, samples), parts), strict=True):
+    with Progress(len(samples)) as progress:
+        answers = in_processes(_unreadable, samples, parts, workers)
+        for part, found in zip(parts, answers, strict=True):
             progress.advance(len(part))
             unreadable += found
     counts = np.bincount(samples.labels, minlength=len(samples.classes))
@@ -169,8 +169,7 @@ def _split(given: argparse.Namespace) -> int:
     with writing() as files:
         write_list(files.new(targets[0]), train)
         write_list(files.new(targets[1]), val)
-        text = "".join(f"{name}\n" for name in classes)
-        files.new(targets[2]).write_text(text, encoding="utf-8")
+        write_classes(files.new(targets[2]), classes)
     if given.json:
         print(json.dumps({"classes": len(classes), "train": len(train), "val": len(val)}))
     else:

@@ -7,30 +7,35 @@ import argparse
 import json
 import os
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple
 
 import cv2
 
-from models.augment.mxnet_family import shorter_side
+from models.augment.crops import shorter_side
 from models.data.folders import class_names
 from models.data.lists import Entry, entries_in, read_list, write_list
-from models.data.packed import CLASSES
+from models.data.packed import CLASSES, read_classes, write_classes
 from models.data.records import RecordWriter, packed
 from models.decoding import Pixels, decode
 from models.errors import DataError, ImageError
 from models.files import refuse_existing, writing
 from models.terminal import Progress, escaped, reports_errors, size_of
+from relume.processes import in_processes
 
+LONGEST = 65_500  # pixels that a side of a JPEG can have
 QUALITIES = {".jpg": (1, 100, 90), ".png": (0, 9, 3)}  # least, most, default
 
-T = TypeVar("T")
-R = TypeVar("R")
+
+class Files(NamedTuple):
+    """What is written."""
+
+    rec: Path
+    idx: Path
+    lst: Path
 
 
 @dataclass(frozen=True)
@@ -51,17 +56,17 @@ class Packing:
     encoding: str | None
     quality: int
 
-    def __call__(self, entry: Entry) -> bytes | str:
+    def record(self, entry: Entry) -> bytes | str:
         """Return an image's record, or why there is none."""
         try:
             data = (self.root / entry.file).read_bytes()
             pixels = decode(data)
+            if self.encoding is not None:
+                data = self._encoded(pixels)
         except ImageError as error:
             return f"{entry.file}: {error}"
         except OSError as error:
             return f"{entry.file}: {error.strerror or error}"
-        if self.encoding is not None:
-            data = self._encoded(pixels)
         return packed(entry.labels, entry.key, data)
 
     def _encoded(self, pixels: Pixels) -> bytes:
@@ -71,6 +76,9 @@ class Packing:
             pixels = pixels[top : top + side, left : left + side]
         if self.resize is not None:
             pixels = shorter_side(pixels, self.resize)
+        if max(pixels.shape) > LONGEST and self.encoding == ".jpg":
+            found = f"{pixels.shape[1]:,} x {pixels.shape[0]:,} pixels"
+            raise ImageError(f"found {found}, expected sides of at most {LONGEST:,} for JPEG")
         flag = cv2.IMWRITE_JPEG_QUALITY if self.encoding == ".jpg" else cv2.IMWRITE_PNG_COMPRESSION
         bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
         return cv2.imencode(self.encoding or "", bgr, [flag, self.quality])[1].tobytes()
@@ -86,16 +94,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not least <= quality <= most:
         parser.error(f"--quality {quality}: expected {least} to {most} for {given.encoding}")
     prefix = given.out.with_suffix("") if given.out.suffix == ".rec" else given.out
-    rec, idx, lst = (prefix.with_name(prefix.name + end) for end in (".rec", ".idx", ".lst"))
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    refuse_existing([rec, idx, *([] if given.list == lst else [lst])], force=given.force)
-    entries = read_list(given.list) if given.list else _listed(given.folder, lst, given)
+    files = Files(*(prefix.with_name(prefix.name + end) for end in (".rec", ".idx", ".lst")))
+    refuse_existing([one for one in files if one != given.list], force=given.force)
+    if given.list:
+        entries = read_list(given.list)
+    else:
+        names = class_names(given.folder)
+        _check_names(files.lst.with_name(CLASSES), names, force=given.force)
+        entries = entries_in(given.folder, shuffle=not given.no_shuffle)
     if not entries:
         raise DataError(f"{given.list}: found no image")
     encoding = None if given.pass_through else given.encoding
     packing = Packing(given.folder, given.resize, given.center_crop, encoding, quality)
-    left_out = _write(rec, idx, lst, entries, packing, given)
-    _report(rec, len(entries) - len(left_out), left_out, as_json=given.json)
+    left_out = _write(files, entries, packing, given)
+    _report(files.rec, len(entries) - len(left_out), left_out, as_json=given.json)
     return 1 if left_out else 0
 
 
@@ -143,40 +156,28 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _listed(folder: Path, lst: Path, given: argparse.Namespace) -> list[Entry]:
-    """Return the folder's images; the names of their classes go beside the records.
+def _check_names(path: Path, names: tuple[str, ...], *, force: bool) -> None:
+    """Raise DataError if other classes' names are there.
 
-    Training and validation images of one data set are packed into one folder, so that names which
-    are there already must be the same.
+    Training and validation images of one data set are packed into one folder and share them.
     """
-    names = "".join(f"{name}\n" for name in class_names(folder))
-    path = lst.with_name(CLASSES)
-    if path.exists() and path.read_text(encoding="utf-8") != names and not given.force:
-        raise DataError(f"{path}: has other classes than {folder}; --force overwrites it")
-    entries = entries_in(folder, shuffle=not given.no_shuffle)
-    with writing() as files:
-        files.new(path).write_text(names, encoding="utf-8")
-    return entries
+    if not force and path.exists() and read_classes(path) != names:
+        raise DataError(f"{path}: has other classes; --force overwrites it")
 
 
 def _write(
-    rec: Path,
-    idx: Path,
-    lst: Path,
-    entries: Sequence[Entry],
-    packing: Packing,
-    given: argparse.Namespace,
+    targets: Files, entries: Sequence[Entry], packing: Packing, given: argparse.Namespace
 ) -> list[str]:
-    """Write the three files, all or none; return what was left out."""
+    """Write the records, their index, list and classes, all or none; return what was left out."""
     left_out: list[str] = []
     kept = []
     with (
         writing() as files,
-        RecordWriter(files.new(rec), files.new(idx)) as writer,
-        ProcessPoolExecutor(given.workers) as pool,
+        RecordWriter(files.new(targets.rec), files.new(targets.idx)) as writer,
+        closing(in_processes(Packing.record, packing, entries, given.workers)) as records,
         Progress(len(entries)) as progress,
     ):
-        for entry, record in zip(entries, _ahead(pool, packing, entries), strict=True):
+        for entry, record in zip(entries, records, strict=True):
             progress.advance()
             if isinstance(record, str):
                 if given.on_bad == "fail":
@@ -185,30 +186,12 @@ def _write(
             else:
                 writer.write(entry.key, record)
                 kept.append(entry)
-        if lst != given.list:
-            write_list(files.new(lst), kept)
+        if targets.lst != given.list:
+            write_list(files.new(targets.lst), kept)
+        if given.list is None:
+            names = files.new(targets.lst.with_name(CLASSES))
+            write_classes(names, class_names(packing.root))
     return left_out
-
-
-def _ahead(pool: Executor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yield what `work` makes of each item, in order; a few hundred are under way at a time.
-
-    Raises:
-        DataError: A process was killed, as the system does when memory runs out.
-    """
-    waiting: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > 256:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise DataError("a worker process was killed: is there memory for --workers?") from error
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _report(rec: Path, count: int, left_out: Sequence[str], *, as_json: bool) -> None:

@@ -45,7 +45,7 @@ def augmentation(name: str, *, size: int | None = None, level: int = 1) -> Augme
     if name == "mxnet-224":
         return Levels(spec, size, level, RECORD_SIDES[level] * size // spec.crop[0])
     if name == "mxnet-cifar10":
-        return Levels(spec, size, 1, None, CIFAR_BORDER)
+        return Levels(spec, size, 1, size, CIFAR_BORDER)
     raise SpecError(f"{name}: no training is known that used this preset")
 
 

@@ -10,8 +10,9 @@ from models.augment.colour import Colours
 from models.augment.picture import Picture
 from models.augment.view import View
 from models.decoding import Pixels
-from models.errors import ImageError
+from models.errors import ImageError, ImageTooLarge
 from models.geometry import Size, Window
+from models.preprocess import MAX_RESIZED_PIXELS
 
 TRIES = 10  # at a random box that fits, in both programs that draw one
 
@@ -77,3 +78,24 @@ def cut(picture: Picture, box: Window, size: int) -> Pixels:
 def _scaled(places: range, ratio: float) -> slice:
     begin, end = round(places.start * ratio), round(places.stop * ratio)
     return slice(begin, max(end, begin + 1))
+
+
+def shorter_side(pixels: Pixels, side: int) -> Pixels:
+    """Return the image with its shorter side resized, bilinear, as im2rec does.
+
+    Raises:
+        ImageTooLarge: The image is so narrow that resizing it takes too much memory.
+
+    Source: apache/mxnet tools/im2rec.py, image_encode.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) == side:
+        return pixels
+    if height > width:
+        height, width = height * side // width, side
+    else:
+        height, width = side, width * side // height
+    if height * width > MAX_RESIZED_PIXELS:
+        found = f"{pixels.shape[1]:,} x {pixels.shape[0]:,}, resized {width:,} x {height:,} pixels"
+        raise ImageTooLarge(f"found {found}, expected at most {MAX_RESIZED_PIXELS:,}")
+    return np.asarray(cv2.resize(pixels, (width, height)), np.uint8)  # bilinear by default

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from models.augment.colour import normalised
-from models.augment.crops import bordered, mirrored, random_crop, view
+from models.augment.crops import bordered, mirrored, random_crop, shorter_side, view
 from models.augment.picture import Picture
 from models.augment.view import View
 from models.decoding import Pixels
@@ -140,18 +140,3 @@ def shifted(pixels: Pixels, shift: Shift) -> Pixels:
     hls = cv2.cvtColor(pixels, cv2.COLOR_RGB2HLS)
     hls = cv2.LUT(hls, np.stack(table, axis=-1).astype(np.uint8)[None])
     return np.asarray(cv2.cvtColor(hls, cv2.COLOR_HLS2RGB), np.uint8)
-
-
-def shorter_side(pixels: Pixels, side: int) -> Pixels:
-    """Return the image with its shorter side resized, bilinear, as im2rec does.
-
-    Source: apache/mxnet tools/im2rec.py, image_encode.
-    """
-    height, width = pixels.shape[:2]
-    if min(height, width) == side:
-        return pixels
-    if height > width:
-        height, width = height * side // width, side
-    else:
-        height, width = side, width * side // height
-    return np.asarray(cv2.resize(pixels, (width, height)), np.uint8)  # bilinear by default

@@ -15,7 +15,16 @@ import numpy as np
 
 from models import geometry, torch7_scale
 from models.augment.colour import drawn_jitter, jittered, normalised
-from models.augment.crops import TRIES, bordered, cut, mirrored, random_crop, view, window
+from models.augment.crops import (
+    TRIES,
+    bordered,
+    cut,
+    mirrored,
+    random_crop,
+    shorter_side,
+    view,
+    window,
+)
 from models.augment.picture import Picture
 from models.augment.view import View
 from models.decoding import Pixels
@@ -53,6 +62,8 @@ class RandomSizedCrop:
 class PaddedCrop:
     """A crop of the image with a border of the mean colour, mirrored or not: for CIFAR.
 
+    Images of another size than the crop are resized to it first.
+
     Source: facebook/fb.resnet.torch datasets/cifar10.lua, preprocess.
     """
 
@@ -63,7 +74,8 @@ class PaddedCrop:
     def __call__(self, image: bytes | Pixels, draw: np.random.Generator) -> View:
         """Return the view of an image."""
         colour = [round(mean / self.spec.scale) for mean in self.spec.mean]
-        pixels = bordered(mirrored(Picture(image).pixels(), draw), self.border, colour)
+        pixels = mirrored(shorter_side(Picture(image).pixels(), self.size), draw)
+        pixels = bordered(pixels, self.border, colour)
         return view(random_crop(pixels, self.size, draw), normalised(self.spec))
 
 
@@ -89,7 +101,8 @@ class RandomCrop:
             pixels = pixels[top : top + self.size, left : left + self.size]
         else:
             numbers = torch7_scale.scale(pixels, BYTES, "torch7-bilinear", whole, part)
-            pixels = np.rint(numbers).astype(np.uint8).transpose(1, 2, 0)
+            planes = (cv2.convertScaleAbs(plane) for plane in numbers)  # rounded; none is negative
+            pixels = np.asarray(cv2.merge(tuple(planes)), np.uint8)
         return view(mirrored(pixels, draw), normalised(self.spec))
 
 

@@ -2,6 +2,11 @@
 
 `open_samples` finds out what is in a folder; `order` says what an epoch consists of; `loader`,
 which alone knows torch, makes batches of it in worker processes.
+
+For who reads batches: evaluation's pixels are float32 and the network's input already, ten crops
+have a dimension more, and `models/augment/device.py` takes all of these; chance depends on an
+image's place in the epoch, so that an image drawn twice is varied twice; a batch says in `replaced`
+what could not be read, and has no images where there are more processes than images.
 """
 
 from pathlib import Path

@@ -83,7 +83,7 @@ def images_in(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise error
 
-    for root, _, names in os.walk(folder, onerror=refuse, followlinks=True):
+    for root, _, names in os.walk(folder, onerror=refuse):
         for name in names:
             if name.lower().endswith(SUFFIXES):
                 yield Path(root, name)

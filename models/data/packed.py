@@ -1,5 +1,6 @@
 """Images in an MXNet `.rec`."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -89,7 +90,19 @@ def _classes(path: Path, count: int | None, needed: int) -> tuple[str, ...]:
     names = path.with_name(CLASSES)
     if not names.exists():
         return tuple(map(str, range(needed if count is None else count)))
-    found = tuple(names.read_text(encoding="utf-8").splitlines())
+    found = read_classes(names)
     if count is not None and len(found) != count:
         raise DataError(f"{names}: found {len(found):,} classes, expected {count:,}")
     return found
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Return the names of classes that `write_classes` wrote, or anybody else, a line each."""
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    return tuple(text.removesuffix("\n").split("\n"))
+
+
+def write_classes(path: Path, names: Sequence[str]) -> None:
+    """Write the names of classes; they may be those of folders, which can have any bytes."""
+    text = "".join(f"{name}\n" for name in names)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")

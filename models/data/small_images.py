@@ -35,6 +35,10 @@ FASHION_MD5 = {  # zalandoresearch/fashion-mnist README.md
     "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
+FASHION_LABELS = {  # MD5 of the labels themselves: Debian packs the files anew
+    "train": "3236f6424fc25388b2834cb19942cf7e",
+    "val": "8dea97a4e78c1bd1b5a6e8efbb870b6e",
+}
 IDX_NAMES = {"train": "train", "val": "t10k"}
 
 
@@ -114,7 +118,7 @@ def _cifar(name: str, layout: Cifar, folder: Path, split: Split) -> Arrays:
 def idx_images(root: Path, split: Split) -> Arrays | None:
     """Return the images of MNIST's idx files in a folder, packed or not; None without any.
 
-    The classes are Fashion-MNIST's if the labels are its packed file, else the numbers 0 to 9.
+    The classes are Fashion-MNIST's if the labels are its own, else the numbers 0 to 9.
 
     Raises:
         FormatError: A file is damaged.
@@ -126,10 +130,11 @@ def idx_images(root: Path, split: Split) -> Arrays | None:
     )
     if images is None or labels is None:
         return None
-    name, classes = f"{root} {split}", tuple(map(str, range(10)))
-    if _md5(labels.read_bytes()) == FASHION_MD5.get(labels.name):
-        name, classes = f"Fashion-MNIST {split}", FASHION_CLASSES
-    return Arrays(name, classes, _idx(images, 3)[..., None], _idx(labels, 1).astype(np.int64))
+    numbers = _idx(labels, 1)
+    fashion = _md5(numbers.tobytes()) == FASHION_LABELS[split]
+    classes = FASHION_CLASSES if fashion else tuple(map(str, range(10)))
+    name = f"{'Fashion-MNIST' if fashion else root} {split}"
+    return Arrays(name, classes, _idx(images, 3)[..., None], numbers.astype(np.int64))
 
 
 def _md5(data: bytes) -> str:

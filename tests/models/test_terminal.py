@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from models.errors import FormatError, ImageError
-from models.terminal import reports_errors, size_of, step
+from models.terminal import Progress, reports_errors, size_of, step
 from tests.oracles import ROOT
 
 
@@ -146,3 +146,25 @@ def test_a_step_that_fails_claims_no_time(
     with pytest.raises(ImageError, match="damaged"), step("reading"):
         raise ImageError("damaged")
     assert capsys.readouterr().err == ("  reading ...\n" if on_terminal else "")
+
+
+def test_progress_grows_and_is_gone_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal shows how much is done, how fast and how long yet, ten times a second at most."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Progress(2_000_000, size_of) as progress:
+        for _ in range(1000):
+            progress.advance(2000)
+    said = capsys.readouterr().err
+    assert "[##############################] 2.0 MB of 2.0 MB, " in said
+    assert "/s, 0 min left" in said
+    assert said.count(" of 2.0 MB") < 100
+    assert said.endswith("\r\033[K")
+
+
+def test_progress_says_nothing_to_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log has no bars in it."""
+    with Progress(2) as progress:
+        progress.advance()
+    assert capsys.readouterr().err == ""

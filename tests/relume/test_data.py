@@ -355,6 +355,16 @@ def commands() -> list[list[str]]:
     return [line[1:] for line in lines]
 
 
+def test_every_flag_is_in_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
+    """A flag that nobody can read about is not there."""
+    for call in (["imagenet"], ["check"], ["split"], None):
+        with pytest.raises(SystemExit, match="0"):
+            main([*call, "--help"]) if call else pack.main(["--help"])
+    flags = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help", "--out"}
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    assert [flag for flag in sorted(flags) if flag not in text] == []
+
+
 def test_every_command_of_the_docs_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/data.md from the first command to the last, with small archives of the same names."""
     monkeypatch.chdir(tmp_path)

@@ -1,22 +1,21 @@
 """`relume pack` writes what im2rec writes."""
 
 import json
-import os
 import random
-import signal
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import simplejpeg
 
 from models.data import open_samples
 from models.data.lists import Entry, entries_in, read_list, write_list
+from models.data.packed import read_classes, write_classes
 from models.data.records import RecordFile
 from models.decoding import decode
 from models.errors import DataError, FormatError
-from relume.pack import _ahead, main
+from relume.pack import main
 from tests.oracles import golden
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (12, 40, 50, 3)).astype(np.uint8)
@@ -127,7 +126,7 @@ def test_a_damaged_image_ends_it_or_is_named(
     (folder / "class1/1.jpg").write_bytes(b"no image")
     assert run(folder, "-o", tmp_path / "a") == 1
     assert "class1/1.jpg: found 8 bytes that begin with" in capsys.readouterr().err
-    assert not list(tmp_path.glob("*a.*"))
+    assert [one.name for one in tmp_path.iterdir()] == ["train"]
     assert run(folder, "-o", tmp_path / "a", "--on-bad", "skip", "--json") == 1
     printed = capsys.readouterr()
     result = json.loads(printed.out)
@@ -135,6 +134,27 @@ def test_a_damaged_image_ends_it_or_is_named(
     assert result["left_out"][0].startswith("class1/1.jpg: found 8 bytes")
     assert "1 images were left out" in printed.err
     assert len(read_list(tmp_path / "a.lst")) == len(RecordFile(tmp_path / "a.rec")) == 11
+
+
+def test_a_strip_is_left_out(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What would take all memory once resized, or is too long for JPEG, is named like damage."""
+    for name, width in (("long", 60_000), ("short", 30_000)):
+        strip = cv2.imencode(".png", np.zeros((1 if name == "long" else 100, width, 3), np.uint8))
+        (folder / "class0" / f"{name}.png").write_bytes(strip[1].tobytes())
+    assert run(folder, "-o", tmp_path / "a", "--resize", 224, "--on-bad", "skip") == 1
+    said = capsys.readouterr().err
+    assert "long.png: found 60,000 x 1, resized 13,440,000 x 224 pixels, expected at most" in said
+    assert "short.png: found 67,200 x 224 pixels, expected sides of at most 65,500 for JPEG" in said
+    assert len(RecordFile(tmp_path / "a.rec")) == 12
+
+
+def test_any_name_of_a_class_survives(tmp_path: Path) -> None:
+    """Names that are no UTF-8, or look like the end of a line, are the same when read back."""
+    names = ["a\x85b", "\udcff", "ü"]
+    write_classes(tmp_path / "classes.txt", names)
+    assert read_classes(tmp_path / "classes.txt") == tuple(names)
 
 
 def test_nothing_is_overwritten_unasked(
@@ -148,7 +168,7 @@ def test_nothing_is_overwritten_unasked(
     assert run(folder, "-o", tmp_path / "a", "--force") == 0
     (tmp_path / "classes.txt").write_text("other\n")
     assert run(folder, "-o", tmp_path / "b") == 1
-    assert "classes.txt: has other classes than" in capsys.readouterr().err
+    assert "classes.txt: has other classes; --force overwrites it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -195,17 +215,3 @@ def test_impossible_options_are_usage(
         or "expected 0 to 9" in error
         or ("is not a number from 1" in error)
     )
-
-
-def _die(_: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return 0
-
-
-def test_a_killed_worker_is_an_error() -> None:
-    """When the system kills a process, packing ends and says so, it does not wait for ever."""
-    with (
-        ProcessPoolExecutor(1) as pool,
-        pytest.raises(DataError, match="a worker process was killed"),
-    ):
-        list(_ahead(pool, _die, [1, 2]))

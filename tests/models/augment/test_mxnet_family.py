@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.augment import augmentation
-from models.augment.crops import bordered
+from models.augment.crops import bordered, shorter_side
 from models.augment.draws import generator
 from models.augment.mxnet_family import (
     GREY,
@@ -17,7 +17,6 @@ from models.augment.mxnet_family import (
     drawn_shift,
     drawn_warp,
     shifted,
-    shorter_side,
     warped,
     warped_size,
 )
@@ -76,6 +75,9 @@ FIXED = {
     "scale0.533": Warp(0, 0, 0.533, 1),
     "scale0.75": Warp(0, 0, 0.75, 1),
     "rotate10": Warp(0, 10, 1, 1),
+    "aspect1.25-scale0.6": Warp(0, 0, 0.6, 1.25),
+    "aspect0.75-scale0.6": Warp(0, 0, 0.6, 0.75),
+    "rotate7-aspect1.1-scale0.533": Warp(0, 7, 0.533, 1.1),
 }
 
 
@@ -161,7 +163,19 @@ def test_a_view_is_a_function_of_seed_epoch_and_index(level: int) -> None:
 def test_level_1_takes_256_and_the_others_480() -> None:
     """Images of another size become what the records of that level held."""
     assert [augmentation("mxnet-224", level=one).side for one in (1, 2, 3)] == [256, 480, 480]  # type: ignore[attr-defined]
-    assert augmentation("mxnet-cifar10", level=3) == Levels(preset("mxnet-cifar10"), 32, 1, None, 4)
+    assert augmentation("mxnet-cifar10", level=3) == Levels(preset("mxnet-cifar10"), 32, 1, 32, 4)
+
+
+@pytest.mark.parametrize("name", ["mxnet-cifar10", "torch-cifar10"])
+def test_smaller_images_are_enlarged_as_for_evaluation(name: str) -> None:
+    """Fashion-MNIST's 28 x 28 become CIFAR's 32 x 32 before the border, in training as well."""
+    pixels = np.full((28, 28, 3), 200, np.uint8)
+    view = augmentation(name)(pixels, generator(0, 0, 0))
+    bright = (view.pixels == 200).all(axis=2)
+    assert view.pixels.shape == (32, 32, 3)
+    assert bright.any(axis=0).sum() >= 28  # the border is 4
+    shown = [augmentation(name)(pixels, generator(0, 0, i)).pixels for i in range(300)]
+    assert max((one == 200).sum() for one in shown) == 32 * 32 * 3
 
 
 def test_an_image_smaller_than_the_crop_is_refused() -> None:

@@ -17,6 +17,7 @@ from models.data.order import Balanced, Sequential, Shuffled
 from models.data.samples import Arrays
 from models.errors import ImageError
 from models.preprocess import preprocess
+from tests.oracles import golden
 
 COUNT, SIZE = 22, 5
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3)).astype(np.uint8)
@@ -119,6 +120,17 @@ def test_evaluation_arrives_untouched(ten: bool) -> None:
         assert found.shape == (COUNT, 10, 3, 24, 24)
         found = found[:, 0]
     assert (found[4].numpy() == preprocess(PIXELS[4], view.spec)).all()
+
+
+def test_validation_records_give_mxnets_batch() -> None:
+    """From the `.rec` to the network's input: what MXNet's iterator gives for its own records."""
+    samples = open_samples(golden("mxnet/recordio/sample_256_q90.rec"), "val", classes=1000)
+    with np.load(golden("mxnet/recordio/iter-expected.npz")) as expected:
+        wanted = expected["val-center-crop"]
+    order = Sequential(len(wanted))
+    (one,) = batches(samples, order, evaluation("mxnet-224"), epoch=1, batch_size=len(wanted))
+    assert (apply(one.pixels, one.matrix, one.vector).numpy() == wanted).all()
+    assert one.labels.tolist() == [7, 671, 24, 407]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from models.data import open_samples, small_images
 from models.data.folders import Folders
 from models.data.records import RecordWriter, packed
 from models.data.samples import Arrays
-from models.data.small_images import digits, fashion_mnist
+from models.data.small_images import DEBIAN, Split, digits, fashion_mnist
 from models.errors import DataError, FormatError
 from tests.oracles import golden
 
@@ -278,17 +278,24 @@ def no_fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_fashion_mnist_is_taken_from_debians_folder(
     no_fashion: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a package brought is used, and named by its classes only if it is that file."""
+    """What a package brought is used, and has the classes' names only if the labels are those."""
     (no_fashion / "debian").mkdir()
     idx(no_fashion / "debian", IMAGES, LABELS)
     samples, said = fashion_mnist("train")
     assert said == f"Fashion-MNIST from {no_fashion / 'debian'}"
     assert samples.classes == tuple("0123456789")
-    data = (no_fashion / "debian/train-labels-idx1-ubyte.gz").read_bytes()
-    monkeypatch.setitem(
-        small_images.FASHION_MD5, "train-labels-idx1-ubyte.gz", small_images._md5(data)
-    )
+    monkeypatch.setitem(small_images.FASHION_LABELS, "train", small_images._md5(LABELS[8:]))
     assert fashion_mnist("train")[0].classes[9] == "Ankle boot"
+
+
+@pytest.mark.skipif(not DEBIAN.exists(), reason="no package dataset-fashion-mnist")
+@pytest.mark.parametrize(("split", "count"), [("train", 60_000), ("val", 10_000)])
+def test_debians_fashion_mnist_is_the_real_one(split: Split, count: int) -> None:
+    """The package's files, which are packed anew, hold all images and the known labels."""
+    samples, _ = fashion_mnist(split)
+    assert len(samples) == count
+    assert samples.classes[9] == "Ankle boot"
+    assert np.bincount(samples.labels).tolist() == [count // 10] * 10
 
 
 def test_fashion_mnist_is_downloaded_and_kept(
