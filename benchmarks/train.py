@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -78,7 +78,7 @@ def step() -> None:
             compare(kind, clock, turns)
 
 
-def compare(kind: str, clock: Callable[[], float], turns: dict[str, Callable[[], None]]) -> None:
+def compare(kind: str, clock: Callable[[], float], turns: Mapping[str, Callable[[], None]]) -> None:
     """Print the medians of two loops by a clock, and the median of the turns' ratios."""
     times: dict[str, list[float]] = {name: [] for name in turns}
     for turn in range(TURNS + 1):

@@ -80,6 +80,11 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     """
     prepare_folder(recipe, options, processes)
     train, val = open_data(recipe, options, processes)
+    if recipe.steps(len(train)) < 1:
+        raise RecipeError(
+            f"batch-size {recipe.batch_size}, last {recipe.last}: {train.name} has {len(train):,} "
+            "images, not one whole batch"
+        )
     start = None
     if options.init is not None and not options.resume:
         start = read_start(
@@ -264,6 +269,8 @@ def restore(run: Run, snapshot: Snapshot) -> None:
             buffer.copy_(own["buffers"][name])
         run.progress.sums = own["sums"]
         snapshots.set_random_state(own["random"])
+    elif not run.processes.leads:
+        run.progress.sums = Progress().sums  # the leading one's count for all
 
 
 def weights_of(run: Run) -> dict[str, Tensor]:

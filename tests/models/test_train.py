@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models import train as training
 from models.augment import evaluation
@@ -308,6 +309,7 @@ def test_a_run_that_diverges_is_ended(
             ["--virtual-gpus", "2", "--accumulate", "3"],
             "virtual-gpus 2: cannot be shared out among",
         ),
+        (["--last", "drop", "--batch-size", "80"], "has 72 images, not one whole batch"),
         (["--memonger", "0.0001"], "GiB of activations are the least"),
         (["--memonger", "--compile"], "--memonger: not with --compile"),
         (["--optimizer"], "--optimizer: goes with --init"),
@@ -383,6 +385,61 @@ def test_options_train(more: list[str], data: Path, tmp_path: Path) -> None:
     assert load_pt(tmp_path / "run/best.pt").report.max_abs is not None
     if more == ["--tensorboard"]:
         assert list((tmp_path / "run").glob("events.out.tfevents*"))
+
+
+def write_folders(root: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for name in ("ant", "bee"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = draw.integers(256, size=(40, 48, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    for split in ("train", "val"):
+        (root / split / "bee" / "3.png").write_bytes(b"no picture")
+    return root
+
+
+def test_an_unreadable_image_is_named_or_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends the run by its name; asked to, the run goes on, and says how many there were."""
+    data = write_folders(tmp_path / "data")
+    more = ["--classes", "2", "--batch-size", "8", "--epochs", "1"]
+    said = refused(capsys, run(data, tmp_path / "run", *more))
+    assert "3.png" in said
+    assert "--on-bad skip" in said
+    assert run(data, tmp_path / "run", *more, "--on-bad", "skip") == 0
+    said = capsys.readouterr().err
+    assert "warning: 1 images of training could not be read" in said
+    assert "warning: 1 images of validation could not be read" in said
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert [line["text"] for line in lines if line["kind"] == "warning"] == [
+        "training: 1 images unread",
+        "validation: 1 images unread",
+    ]
+
+
+@pytest.mark.slow
+def test_an_mxnet_checkpoint_is_a_start(data: Path, tmp_path: Path) -> None:
+    """`--retrain`, the seed's word, takes .params as they are."""
+    file = golden("mxnet/resnet/cifar10-110-0000.params.xz")
+    more = ["--recipe", "resnet-v2-cifar-110", "--architecture", "resnet_v2_cifar_110", "--lr", "0"]
+    assert run(data, tmp_path / "run", *more, "--epochs", "1", "--retrain", str(file)) == 0
+    given, got = (load_pt(tmp_path / f"run/{name}.pt").network.tensors for name in ("init", "last"))
+    for name, array in given.items():  # as numbers: a step of 0 may turn the sign of a zero
+        assert "running" in name or np.array_equal(got[name], array), name
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains(data: Path, tmp_path: Path) -> None:
+    """`--compile` gives the same weights within rounding."""
+    flags = ["--epochs", "1", "--lr", "1e-3"]
+    for name, more in (("plain", []), ("compiled", ["--compile"])):
+        assert run(data, tmp_path / name, *flags, *more) == 0
+    ours, theirs = (load_pt(tmp_path / one / "last.pt") for one in ("compiled", "plain"))
+    for name, array in theirs.network.tensors.items():
+        np.testing.assert_allclose(ours.network.tensors[name], array, rtol=1e-3, atol=1e-5)
 
 
 def test_memonger_changes_no_bit(whole: Path, data: Path, tmp_path: Path) -> None:

@@ -133,6 +133,14 @@ def test_killed_workers_come_back(torchrun: bool, times: int, data: Path, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_batch_of_fewer_images_than_processes(data: Path, tmp_path: Path) -> None:
+    """The last batch of an epoch may leave a process without an image: it waits for the others."""
+    more = ["--epochs", "2", "--batch-size", "71", "--virtual-gpus", "1", "--last", "keep"]
+    assert ended(launch(data, tmp_path, *more, "--devices", "2")) == 0
+    assert [row.update for row in read_epochs(tmp_path / "log.csv")] == [2, 4]
+
+
+@pytest.mark.slow
 def test_sigterm_reaches_all_and_nothing_is_lost(data: Path, tmp_path: Path) -> None:
     """Ended by SIGTERM, two processes save at the same update and go on to the same weights."""
     more = ["--epochs", "20", "--devices", "2"]
