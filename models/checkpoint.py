@@ -80,7 +80,13 @@ def read(path: Path) -> Checkpoint:
 def save_pt(path: Path, checkpoint: Checkpoint) -> None:
     """Write a `.pt`; the caller chooses a temporary name."""
     state = {name: torch.from_numpy(array) for name, array in _owned(checkpoint.network).items()}
-    content = {"format": FORMAT, "schema": SCHEMA, **_texts(checkpoint), "state_dict": state}
+    save_content(
+        path, {"format": FORMAT, "schema": SCHEMA, **_texts(checkpoint), "state_dict": state}
+    )
+
+
+def save_content(path: Path, content: dict[str, Any]) -> None:
+    """Write plain data and tensors; the caller chooses a temporary name."""
     with path.open("wb") as file:  # a path's name would be in the archive, temporary as it is
         torch.save(content, file)
 

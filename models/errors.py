@@ -13,6 +13,9 @@ LegacyModelError            entry points print "error: <message>" and return 1
 │  └─ ImageTooLarge         an image of more pixels than allowed
 ├─ DataError                a data set that cannot be used as it is: classes, labels, archives
 ├─ DeviceError              a device or runtime that was asked for and is not there
+├─ RecipeError              a recipe, or a flag that changes one, that cannot be trained
+├─ ResumeError              a snapshot that is not of this run, or cannot be read
+├─ LogError                 a training log that holds no curve
 ├─ SettingError             a CLASSIFY_ setting of an impossible value (service/settings.py)
 └─ Overloaded               the service's queue is full (service/batcher.py)
 """
@@ -117,3 +120,15 @@ class DataError(LegacyModelError):
 
 class DeviceError(LegacyModelError):
     """A device or runtime was asked for and is not there."""
+
+
+class RecipeError(LegacyModelError):
+    """A recipe, or a flag that changes one, does not fit itself, the network, or the data."""
+
+
+class ResumeError(LegacyModelError):
+    """A run cannot go on from a snapshot: it is damaged, or of another run."""
+
+
+class LogError(LegacyModelError):
+    """A file is no training log that is known, or has no curve in it."""

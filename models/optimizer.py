@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from models.checkpoint import unpacked_pt
+from models.checkpoint import save_content, unpacked_pt
 from models.errors import ArtifactError
 from models.graph import Array
 
@@ -65,8 +65,7 @@ def save_optimizer(path: Path, optimizer: Optimizer) -> None:
     fields["buffers"] = {
         name: torch.from_numpy(array.copy()) for name, array in optimizer.buffers.items()
     }
-    with path.open("wb") as file:
-        torch.save({"format": FORMAT, "schema": SCHEMA, **fields}, file)
+    save_content(path, {"format": FORMAT, "schema": SCHEMA, **fields})
 
 
 def load_optimizer(path: Path) -> Optimizer:

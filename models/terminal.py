@@ -31,7 +31,7 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
             sys.stdout = None  # nobody reads on: the last flush would fail too
             return 141
         except OSError as error:
-            print(f"error: {escaped(_describe(error))}", file=sys.stderr)
+            print(f"error: {escaped(described(error))}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -65,7 +65,8 @@ def missing_package(error: ModuleNotFoundError) -> str:
     )
 
 
-def _describe(error: OSError) -> str:
+def described(error: OSError) -> str:
+    """Return what the system could not do, and with which file."""
     reason = error.strerror or str(error)
     return f"{error.filename}: {reason}" if error.filename else reason
 

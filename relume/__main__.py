@@ -35,6 +35,9 @@ COMMANDS = {
     ),
     "pack": Command("relume.pack", "main", "pack folders of images into an MXNet .rec"),
     "data": Command("relume.data", "main", "lay out, check and split data sets"),
+    "train": Command("models.train", "main", "train a network by a recipe, the seeds' or your own"),
+    "evaluate": Command("models.evaluate", "main", "count the errors of an artifact on a data set"),
+    "plot": Command("relume.plot", "main", "draw the curves of training logs"),
     "serve": Command("service.server", "main", "answer images over HTTP"),
 }
 

@@ -39,11 +39,21 @@ PLAIN = {
     "models/postprocess.py",
     "models/preprocess.py",
     "models/presets.py",
+    "models/recipes/__init__.py",
+    "models/recipes/lornatang.py",
+    "models/recipes/mxnet.py",
+    "models/recipes/recipe.py",
+    "models/recipes/torch7.py",
     "models/report.py",
     "models/session.py",
     "models/spec.py",
     "models/terminal.py",
     "models/torch7_scale.py",
+    "models/training/__init__.py",
+    "models/training/curves.py",
+    "models/training/display.py",
+    "models/training/schedules.py",
+    "models/training/timeline.py",
 }
 TORCH_FREE = {
     f"converters/{name}.py"

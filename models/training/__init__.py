@@ -1,0 +1,1 @@
+"""Training: what `models.train` is made of."""

@@ -1,0 +1,169 @@
+"""The processes of a run: one alone, or several that torchrun started, also started again."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from models.errors import DeviceError
+
+RESTARTS = 3
+TIMEOUT = timedelta(minutes=10)  # for the slowest part of a step that others wait for
+
+
+class Processes(NamedTuple):
+    """Where this process stands among those of the run.
+
+    Attributes:
+        rank: From 0; that one writes files and speaks.
+        world: How many there are.
+        device: What this one computes on.
+    """
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this one writes and speaks for all."""
+        return self.rank == 0
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the sum of what every process has; the tensor itself is left alone."""
+        if self.world == 1:
+            return tensor
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    def largest(self, *numbers: int) -> list[int]:
+        """Return the largest of every process's numbers, one by one."""
+        if self.world == 1:
+            return list(numbers)
+        found = torch.tensor(numbers)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return [int(one) for one in found]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return what every process has, by rank, where this one leads."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.gather_object(value, found if self.leads else None)
+        return found
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def join(device: str) -> Processes:
+    """Return this process's place; under torchrun it meets the others first.
+
+    A worker that is started again would find what the dead one left in the launcher's store, and
+    wait for it: under a name of its own for every restart the store is empty.
+
+    Raises:
+        DeviceError: The device is not there.
+    """
+    number, world = rank(), int(os.environ.get("WORLD_SIZE", 1))
+    found = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
+    if world > 1:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo",
+            store=PrefixStore(f"restart-{restarts()}", _store(number, world)),
+            rank=number,
+            world_size=world,
+            timeout=TIMEOUT,
+        )
+    return Processes(number, world, found)
+
+
+def restarts() -> int:
+    """Return how often torchrun has started this worker again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+def _store(number: int, world: int) -> Store:
+    """Return the launcher's store, or one that the first process keeps."""
+    launched = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        world,
+        is_master=number == 0 and not launched,
+        timeout=TIMEOUT,
+    )
+
+
+def leave() -> None:
+    """Part from the others."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _device(name: str, local: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        count = torch.cuda.device_count()
+        if local >= count:
+            raise DeviceError(f"--device cuda: process {local} finds {count} GPUs on this machine")
+        torch.cuda.set_device(local)
+        return torch.device("cuda", local)
+    return torch.device(name)
+
+
+def start_many(count: int, arguments: Sequence[str], resumes: Callable[[], bool]) -> int:
+    """Run so many processes of the same command on this machine; return their exit status.
+
+    Where one is killed all are started again, and go on from the last snapshot if `resumes` says
+    that there is one. An error of ours is said once and ends them.
+    """
+    logging.disable(logging.ERROR)  # the launcher's own words; the workers have said why
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
+    for left in reversed(range(RESTARTS + 1)):
+        plan = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=str(os.getpid()),
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            monitor_interval=0.2,
+        )
+        more = ["--resume"] if left < RESTARTS and resumes() else []
+        try:
+            elastic_launch(plan, sys.executable)("-m", "models.train", *arguments, *more)
+        except ChildFailedError as error:
+            codes = [failure.exitcode for failure in error.failures.values()]
+            if not left or min(codes) >= 0:  # a signal's number is negative
+                return max(codes) if min(codes) >= 0 else 128 - min(codes)
+            print(f"a process was killed; all start again, {left} times at most", file=sys.stderr)
+        except SignalException as error:
+            return 128 + int(error.sigval)
+        else:
+            return 0
+    raise AssertionError("the last round returns")
+
+
+def launched() -> bool:
+    """Tell whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def rank() -> int:
+    """Return this process's number, also before it has joined."""
+    return int(os.environ.get("RANK", 0))

@@ -1,0 +1,285 @@
+"""A run as one value: begun by a recipe or from a snapshot, saved, and what is kept of it."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from models.data import open_samples
+from models.data.order import Balanced, Order, Shuffled
+from models.data.samples import Samples
+from models.data.small_images import Split, fashion_mnist
+from models.errors import ArtifactError, RecipeError
+from models.files import writing
+from models.presets import PRESETS
+from models.recipes import DEFAULT, Recipe
+from models.terminal import described
+from models.training import snapshots
+from models.training.flags import RECIPE_FILE, Options
+from models.training.log import LINES, TABLE, Log
+from models.training.network import Average, Factory, factory_of, read_start, take_weights
+from models.training.processes import Processes
+from models.training.recompute import GIB, find_units, plan, recompute
+from models.training.result import checkpoint_of, write_pt
+from models.training.slices import slice_batch_norm, slices_of
+from models.training.snapshots import Identity, Progress, Snapshot
+from models.training.stopping import Stop
+from models.training.updates import build_optimizer, take_buffers
+
+SPLITS: tuple[Split, Split] = ("train", "val")
+LOGS = (LINES, TABLE)
+DRAWS = 1_000_003  # between the seeds of two processes' dropout; the recipe's own gives the weights
+
+
+@dataclass
+class Run:
+    """Everything that a run holds.
+
+    `network` is the module whose state counts; `computes` is what a step calls: the same, shared
+    among processes or compiled.
+    """
+
+    recipe: Recipe
+    options: Options
+    processes: Processes
+    train: Samples
+    val: Samples
+    make: Factory
+    network: nn.Module
+    computes: nn.Module
+    optimizer: torch.optim.SGD
+    scaler: torch.amp.GradScaler
+    average: Average | None
+    log: Log
+    stop: Stop
+    order: Order
+    progress: Progress = field(default_factory=Progress)
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def steps(self) -> int:
+        """Updates of an epoch."""
+        return self.recipe.steps(len(self.train))
+
+    @property
+    def identity(self) -> Identity:
+        """What a run that goes on from this one's snapshot must have in common with it."""
+        return Identity(self.recipe, self.train.digest, self.val.digest, self.processes.world)
+
+
+def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) -> Run:
+    """Return a run at its first update, or where its folder's snapshot was taken.
+
+    Raises:
+        LegacyModelError: Whatever stands against the run, before anything is changed.
+    """
+    prepare_folder(recipe, options, processes)
+    train, val = open_data(recipe, options, processes)
+    if recipe.steps(len(train)) < 1:
+        raise RecipeError(
+            f"batch-size {recipe.batch_size}, last {recipe.last}: {train.name} has {len(train):,} "
+            "images, not one whole batch"
+        )
+    start = None
+    if options.init is not None and not options.resume:
+        start = read_start(
+            options.init, options.out, recipe.evaluation, with_optimizer=options.optimizer
+        )
+    make = factory_of(recipe, start[0] if start else None)
+    network, computes = build_network(recipe, options, processes, make)
+    optimizer = build_optimizer(recipe, network)
+    if start is not None:
+        take_weights(network, start[0], recipe)
+        if start[1] is not None:
+            take_buffers(optimizer, network, start[1].buffers)
+    run = Run(
+        recipe,
+        options,
+        processes,
+        train,
+        val,
+        make,
+        network,
+        computes,
+        optimizer,
+        torch.amp.GradScaler(processes.device.type, enabled=recipe.amp == "fp16"),
+        Average(network, recipe.ema) if recipe.ema else None,
+        Log(options.out, leads=processes.leads, tensorboard=options.tensorboard),
+        stop,
+        order_of(recipe, train),
+    )
+    if options.resume:
+        restore(run, snapshots.load_snapshot(options.out / snapshots.NAME))
+    return run
+
+
+def prepare_folder(recipe: Recipe, options: Options, processes: Processes) -> None:
+    """Make the run's folder, with its recipe in it.
+
+    Raises:
+        ArtifactError: A run is in it already, and neither goes on nor is to be replaced.
+    """
+    path = options.out / snapshots.NAME
+    if path.exists() and not (options.resume or options.force):
+        raise ArtifactError(
+            f"{path}: a run is here already; --resume goes on with it, --force begins anew, "
+            "-o chooses another folder"
+        )
+    if not processes.leads:
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    snapshots.sweep(options.out)
+    if not options.resume:
+        for name in (snapshots.NAME, *LOGS):
+            (options.out / name).unlink(missing_ok=True)
+        with writing() as files:
+            files.new(options.out / RECIPE_FILE).write_text(recipe.to_json(), encoding="utf-8")
+
+
+def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[Samples, Samples]:
+    """Return the images to train on, and those to validate on.
+
+    Raises:
+        RecipeError: Nobody said where they are.
+        DataError: They are not as the recipe needs them.
+    """
+    if options.data is not None:
+        opened = (open_samples(options.data, split, classes=recipe.classes) for split in SPLITS)
+        train, val = opened
+        return train, val
+    if recipe.dataset != DEFAULT:
+        raise RecipeError(f"--data: recipe {recipe.name} needs the folder of {recipe.dataset}")
+    if not processes.leads:
+        processes.wait()  # it may have to be downloaded, once
+    (small, said), (held_out, _) = (fashion_mnist(split) for split in SPLITS)
+    if processes.leads:
+        print(said)
+        processes.wait()
+    return small, held_out
+
+
+def build_network(
+    recipe: Recipe, options: Options, processes: Processes, make: Factory
+) -> tuple[nn.Module, nn.Module]:
+    """Return the network and what a step calls, on the device, with the recipe's new weights."""
+    torch.manual_seed(recipe.seed)
+    slices = slices_of(recipe, processes.world)
+
+    def sliced() -> nn.Module:
+        made = make()
+        if slices > 1:
+            slice_batch_norm(made, slices, recipe.statistics)
+        return made
+
+    network = sliced().to(processes.device)
+    if recipe.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a stub lacks it
+    if options.memonger is not None:
+        spend_time(network, sliced, recipe, options, processes)
+    computes: Any = network
+    if processes.world > 1:
+        given = [processes.device.index] if processes.device.type == "cuda" else None
+        computes = DistributedDataParallel(network, given, broadcast_buffers=False)
+    if recipe.compile:
+        computes = torch.compile(computes)
+    torch.manual_seed(recipe.seed + DRAWS * (processes.rank + 1))
+    return network, computes
+
+
+def spend_time(
+    network: nn.Module, make: Factory, recipe: Recipe, options: Options, processes: Processes
+) -> None:
+    """Let the network compute activations again instead of keeping them, as `--memonger` says."""
+    assert options.memonger is not None
+    height, width = PRESETS[recipe.evaluation].crop
+    images = -(-recipe.batch_size // (processes.world * recipe.accumulate))
+    units = find_units(make, (images, 3, height, width))
+    share = 1 if recipe.amp == "none" else 2  # activations of half the size
+    chosen = plan(units, options.memonger * GIB * share)
+    recompute(network, units, chosen)
+    if processes.leads:
+        print(
+            f"memonger: {chosen.peak / share / GIB:.2f} GiB of activations in place of "
+            f"{chosen.whole / share / GIB:.2f}: {len(chosen.segments)} stretches are computed again"
+        )
+
+
+def order_of(recipe: Recipe, samples: Samples) -> Order:
+    """Return what the recipe's epochs consist of."""
+    if recipe.order == "balanced":
+        return Balanced(samples.labels, recipe.draws, recipe.seed)
+    return Shuffled(len(samples), recipe.seed)
+
+
+def save(run: Run, *, must: bool = False) -> None:
+    """Put a snapshot in place; unless it `must` be, a disk that is full only delays it."""
+    own = {
+        "random": snapshots.random_state(),
+        "buffers": {name: one.cpu() for name, one in run.network.named_buffers()},
+        "sums": run.progress.sums,
+    }
+    everyone = run.processes.gather(own)
+    run.saved_at = time.monotonic()
+    if not run.processes.leads:
+        return
+    path = run.options.out / snapshots.NAME
+    snapshot = Snapshot(
+        run.identity,
+        run.progress,
+        dict(run.network.state_dict()),
+        run.optimizer.state_dict(),
+        dict(run.scaler.state_dict()),
+        run.average.state() if run.average else {},
+        everyone,
+    )
+    if must:
+        snapshots.save_snapshot(path, snapshot)
+    else:
+        written(run, lambda: snapshots.save_snapshot(path, snapshot))
+
+
+def written(run: Run, write: Callable[[], None]) -> None:
+    """Write a file in the course of a run, which a full disk does not end: what was there stays."""
+    try:
+        write()
+    except OSError as error:
+        said = f"update {run.progress.update:,}: {described(error)}; the file from before is whole"
+        print(f"warning: {said}", file=sys.stderr)
+        run.log.line("warning", run.progress.update, text=said)
+
+
+def restore(run: Run, snapshot: Snapshot) -> None:
+    """Go on where a snapshot was taken."""
+    for said in snapshots.check_same(run.identity, snapshot.identity, run.options.allow):
+        print(f"note: {said}", file=sys.stderr)
+    run.network.load_state_dict(snapshot.network)
+    run.optimizer.load_state_dict(snapshot.optimizer)
+    run.scaler.load_state_dict(snapshot.scaler)
+    if run.average is not None and snapshot.average:
+        run.average.restore(snapshot.average)
+    run.progress = snapshot.progress
+    if run.processes.world == len(snapshot.processes):
+        own = snapshot.processes[run.processes.rank]
+        for name, buffer in run.network.named_buffers():
+            buffer.copy_(own["buffers"][name])
+        run.progress.sums = own["sums"]
+        snapshots.set_random_state(own["random"])
+    elif not run.processes.leads:
+        run.progress.sums = Progress().sums  # the leading one's count for all
+
+
+def weights_of(run: Run) -> dict[str, Tensor]:
+    """Return the weights that are validated and kept: averaged ones, if the recipe averages."""
+    state = dict(run.network.state_dict())
+    return {**state, **run.average.weights} if run.average is not None else state
+
+
+def keep(run: Run, name: str) -> None:
+    """Write the weights that count as an artifact of that name."""
+    made = checkpoint_of(run.recipe, run.make, weights_of(run), run.val)
+    written(run, lambda: write_pt(run.options.out / f"{name}.pt", made))

@@ -1,0 +1,128 @@
+"""Recipes are data: complete, readable back, changed by the texts of flags, refused by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.architectures import create
+from models.architectures import find as find_architecture
+from models.errors import RecipeError
+from models.presets import PRESETS
+from models.recipes import GMACS, RECIPES, by_epoch, changed, exaflop, find
+from models.recipes.recipe import from_json
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_reads_back(name: str, tmp_path: Path) -> None:
+    """What a run saves is its recipe, and a recipe to run again, by its file."""
+    recipe = RECIPES[name]
+    assert from_json(recipe.to_json(), name) == recipe
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
+    assert find(str(tmp_path / "recipe.json")) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_names_what_there_is(name: str) -> None:
+    """Network, preset and source are there; the network has the preset's size of image."""
+    recipe = RECIPES[name]
+    assert find_architecture(recipe.architecture).size == PRESETS[recipe.evaluation].crop[0]
+    assert recipe.source
+    assert recipe.expected or recipe.differs
+    assert exaflop(recipe) > 0
+
+
+SLOW_DEPTHS = ("1001", "269", "200", "152", "101", "v4", "164", "lornatang")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name.endswith(SLOW_DEPTHS) else ())
+        for name in GMACS
+    ],
+)
+def test_the_cost_is_counted(name: str) -> None:
+    """The table of multiply-adds is what torch counts for one image."""
+    with torch.device("meta"):
+        size = find_architecture(name).size
+        with FlopCounterMode(display=False) as counter:
+            create(name).eval()(torch.empty(1, 3, size, size))
+    assert GMACS[name] == float(f"{counter.get_total_flops() / 2e9:.3g}")
+
+
+def test_flags_change_any_field() -> None:
+    """Every kind of field is set by a text: number, share, choice, switch, schedule, by epoch."""
+    given = {
+        "lr": "0.2",
+        "batch_size": "32",
+        "decay_on": "weights",
+        "channels_last": "True",
+        "schedule": "epochs at=2,4 factor=0.5",
+        "aug_levels": "1:2,3:1",
+        "momentum_drops": "2,3",
+    }
+    recipe = changed(RECIPES["irv2-setting1"], given)
+    assert recipe.lr == 0.2
+    assert recipe.channels_last
+    assert recipe.momentum_drops == (2, 3)
+    assert recipe.lr_at(recipe.place(1 + 3 * 4, 100)) == pytest.approx(0.05)
+    assert [by_epoch(recipe.aug_levels, epoch, 0) for epoch in (1, 2, 3, 9)] == [2, 2, 1, 1]
+    assert by_epoch((), 5, 7) == 7
+    assert changed(recipe, {"aug_levels": "3"}).aug_levels == ((1, 3),)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "message"),
+    [
+        ("lr", "fast", "--lr fast: expected float"),
+        ("batch_size", "0", "batch-size 0: expected 1 or more"),
+        ("batch_size", "1.5", "--batch-size 1.5: expected int"),
+        ("momentum", "1", "momentum 1.0: expected a number from 0, below 1"),
+        ("lr", "nan", "lr nan: expected a number from 0"),
+        ("last", "lose", "--last lose: expected keep|fill|drop"),
+        ("nesterov", "maybe", "--nesterov maybe: expected True|False"),
+        ("aug_levels", "3:1,2:2", "aug-levels 3:1,2:2: expected EPOCH:VALUE pairs"),
+        ("aug_levels", "x", "--aug-levels x: expected numbers"),
+        ("order", "balanced", "order balanced: expected draws"),
+        ("schedule", "stairs", "no stairs"),
+    ],
+)
+def test_a_flag_that_cannot_be_is_refused(field: str, text: str, message: str) -> None:
+    """The message names flag, value and what would do."""
+    with pytest.raises(RecipeError, match=message.replace("|", r"\|")):
+        changed(RECIPES["irv2-setting1"], {field: text})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "no recipe of relume"),
+        ("[]", "no recipe of relume"),
+        ("{}", "no recipe of relume"),
+        ('{"nothing": 1}', "no recipe of relume: KeyError"),
+        (json.dumps({**json.loads(RECIPES["enet-v2"].to_json()), "lr": "-1"}), "lr -1.0: expected"),
+    ],
+)
+def test_a_file_that_holds_no_recipe_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    """A recipe's file is checked as flags are."""
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        find(str(path))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Bytes that are no text are said to be none."""
+    path = tmp_path / "mine.json"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(RecipeError, match="not UTF-8 text"):
+        find(str(path))
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    """The names are in the message."""
+    with pytest.raises(RecipeError, match="no such recipe; there are fashion-mnist, irv2-setting1"):
+        find("irv3")

@@ -1,0 +1,460 @@
+"""A run trains, leaves an artifact, and loses nothing, whatever ends it."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models import train as training
+from models.augment import evaluation
+from models.checkpoint import load, load_pt
+from models.data import open_samples
+from models.recipes import RECIPES
+from models.session import Session
+from models.training.log import read_epochs
+from tests.oracles import ROOT, golden
+from tests.small_data import write_small_data
+
+FLAGS = [
+    *("--architecture", "resnet_v2_cifar_8", "--epochs", "2", "--batch-size", "16"),
+    *("--workers", "0", "--log-every", "2", "--device", "cpu", "--amp", "none"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """Return the folder of a run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert run(data, out) == 0
+    return out
+
+
+def run(data: Path, out: Path, *more: str) -> int:
+    return training.main([*FLAGS, "--data", str(data), "-o", str(out), *more])
+
+
+def start(data: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "models.train", *FLAGS, "--data", str(data), "-o", str(out)]
+    return subprocess.Popen(
+        [*command, *more],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def weights(out: Path, name: str = "last") -> dict[str, bytes]:
+    tensors = load_pt(out / f"{name}.pt").network.tensors
+    return {key: array.tobytes() for key, array in tensors.items()}
+
+
+def test_a_run_leaves_an_artifact(whole: Path, data: Path) -> None:
+    """`best.pt` and `best.onnx` give the error that the run validated, and say what they are."""
+    rows = read_epochs(whole / "log.csv")
+    best = min(rows, key=lambda row: row.val_top1)
+    module, spec = load(whole / "best.pt")
+    assert (spec.name, spec.architecture) == ("fashion-mnist", "resnet_v2_cifar_8")
+    assert [one.name for one in spec.labels] == list("0123456789")
+    assert spec.input is not None
+    samples, view = open_samples(data, "val"), evaluation(spec.input)
+    draw = np.random.default_rng(0)
+    pixels = np.stack([view(samples.read(i), draw).pixels for i in range(len(samples))])
+    images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+    session = Session((whole / "best.onnx").read_bytes())
+    for logits in (module(torch.from_numpy(images)).detach().numpy(), session.run(images)[0]):
+        error = 100 * np.mean(logits.argmax(1) != samples.labels)
+        assert error == pytest.approx(best.val_top1)
+    assert {path.name for path in whole.iterdir()} == {
+        *("best.pt", "best.onnx", "last.pt", "last.onnx", "snapshot.pt"),
+        *("recipe.json", "log.jsonl", "log.csv", "curve.png"),
+    }
+
+
+def test_a_run_learns(whole: Path) -> None:
+    """The loss falls, and what was logged on the way adds up to the epoch's line."""
+    rows = read_epochs(whole / "log.csv")
+    assert rows[1].train_loss < rows[0].train_loss
+    lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["train"] * 2 + ["epoch"] + ["train"] * 3 + ["epoch"]
+    assert lines[-1]["update"] == 10
+    assert lines[-2]["loss"] == pytest.approx(rows[1].train_loss)  # of 5 batches, the last filled
+
+
+def test_the_same_run_gives_the_same_bits(whole: Path, data: Path, tmp_path: Path) -> None:
+    """Neither workers nor the time of day are in the weights."""
+    assert run(data, tmp_path / "again", "--workers", "2") == 0
+    assert weights(tmp_path / "again") == weights(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends(
+    number: signal.Signals,
+    whole: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The run ends at the next update with the shell's status, and goes on to the same weights."""
+    plain = training.update
+
+    def interrupted(run: training.Run, *rest: object) -> torch.Tensor:
+        if run.progress.update == 6:
+            signal.raise_signal(number)
+        return plain(run, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update", interrupted)
+        assert run(data, tmp_path / "cut") == 128 + number
+    assert "at update 7; --resume goes on" in capsys.readouterr().out
+    assert not (tmp_path / "cut/last.pt").exists()
+    assert run(data, tmp_path / "cut", "--resume") == 0
+    assert weights(tmp_path / "cut") == weights(whole)
+    assert weights(tmp_path / "cut", "best") == weights(whole, "best")
+
+
+def test_a_signal_during_validation_saves_and_ends(
+    whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not validated is validated when the run goes on."""
+    plain = training.weights_of
+
+    def interrupted(run: training.Run) -> dict[str, torch.Tensor]:
+        if run.progress.update == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return plain(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "weights_of", interrupted)
+        assert run(data, tmp_path / "cut") == 128 + signal.SIGTERM
+    assert run(data, tmp_path / "cut", "--resume") == 0
+    assert weights(tmp_path / "cut") == weights(whole)
+    ours, theirs = (read_epochs(one / "log.csv") for one in (tmp_path / "cut", whole))
+    assert [row.val_top1 for row in ours] == [row.val_top1 for row in theirs]
+
+
+def killed(data: Path, out: Path, *, times: int, seed: int) -> int:
+    """Kill a run so many times at random moments, most of them while it saves; return saves seen.
+
+    It saves after every update, so that a kill falls into a save as often as not.
+    """
+    draw = np.random.default_rng(seed)
+    saves = 0
+    for number in range(times):
+        more = ["--resume"] if (out / "snapshot.pt").exists() else []
+        process = start(data, out, "--save-every", "0", *more, *(["--force"] if not more else []))
+        before = os.stat(out / "snapshot.pt").st_mtime_ns if more else 0
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            now = os.stat(out / "snapshot.pt").st_mtime_ns if (out / "snapshot.pt").exists() else 0
+            if now != before:
+                saves += 1
+                break
+            time.sleep(0.001)
+        time.sleep(float(draw.uniform(0, 0.03 * (number + 1))))
+        process.kill()
+        process.communicate()
+    return saves
+
+
+def test_killed_runs_end_with_the_same_bits(whole: Path, data: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments, also while a snapshot is written, changes no bit of the result."""
+    out = tmp_path / "killed"
+    assert killed(data, out, times=2, seed=int(time.time()) % 1000) == 2
+    assert run(data, out, "--resume") == 0
+    assert weights(out) == weights(whole)
+    assert not list(out.glob(".*.part"))
+
+
+@pytest.mark.slow
+def test_runs_killed_again_and_again_end_with_the_same_bits(data: Path, tmp_path: Path) -> None:
+    """Twelve kills of a run with every kind of state: averages, dropout, momentum dropped."""
+    flags = ["--ema", "0.9", "--epochs", "6", "--momentum-drops", "3", "--label-smoothing", "0.1"]
+    assert run(data, tmp_path / "whole", *flags) == 0
+    out = tmp_path / "killed"
+    for seed in range(4):
+        killed_run = [*flags]
+        draw = np.random.default_rng(seed)
+        for _ in range(3):
+            more = ["--resume"] if (out / "snapshot.pt").exists() else ["--force"]
+            process = start(data, out, "--save-every", "0", *killed_run, *more)
+            time.sleep(float(draw.uniform(3, 9)))
+            process.kill()
+            process.communicate()
+    more = ["--resume"] if (out / "snapshot.pt").exists() else ["--force"]
+    assert run(data, out, *flags, *more) == 0
+    assert weights(out) == weights(tmp_path / "whole")
+
+
+def refused(capsys: pytest.CaptureFixture[str], status: int) -> str:
+    assert status == 1
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--lr", "0.2"], "the recipe differs: lr was 0.1, is 0.2. --allow recipe goes on"),
+        (["--schedule", "constant"], "schedule was cosine period=6 floor=0.0, is constant"),
+    ],
+)
+def test_a_changed_recipe_is_refused(
+    more: list[str],
+    message: str,
+    whole: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Going on with another recipe is an error that names field and values, unless allowed."""
+    out = tmp_path / "changed"
+    out.mkdir()
+    (out / "snapshot.pt").write_bytes((whole / "snapshot.pt").read_bytes())
+    (out / "log.csv").write_bytes((whole / "log.csv").read_bytes())
+    assert message in refused(capsys, run(data, out, "--resume", *more))
+    assert run(data, out, "--resume", "--epochs", "3", "--allow", "recipe", *more) == 0
+    assert len(read_epochs(out / "log.csv")) == 3
+
+
+def test_other_images_are_refused(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Going on with other images is an error that names the split."""
+    other = write_small_data(tmp_path / "other", seed=1)
+    said = refused(capsys, run(other, whole, "--resume"))
+    assert "the images of train differ: their SHA-256 was" in said
+
+
+def test_another_run_in_the_way_is_not_touched(
+    whole: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder with a run is refused, with what to do."""
+    before = (whole / "snapshot.pt").read_bytes()
+    said = refused(capsys, run(data, whole))
+    assert "a run is here already; --resume goes on with it, --force begins anew" in said
+    assert (whole / "snapshot.pt").read_bytes() == before
+
+
+def test_a_saved_recipe_is_gone_on_with(whole: Path, data: Path) -> None:
+    """`--resume -o FOLDER` needs no word about the recipe."""
+    flags = ["--workers", "0", "--device", "cpu", "--data", str(data), "-o", str(whole)]
+    assert training.main([*flags, "--resume"]) == 0
+
+
+def test_a_full_disk_loses_nothing(
+    whole: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A snapshot that cannot be written is said; the one before stays, and the run goes on."""
+    plain = training.update
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def squeezed(run: training.Run, *rest: object) -> torch.Tensor:
+        small = 4 <= run.progress.update < 7
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if small else limits[0], limits[1]))
+        return plain(run, *rest)  # type: ignore[arg-type]
+
+    out = tmp_path / "full"
+    monkeypatch.setattr(training, "update", squeezed)
+    try:
+        assert run(data, out, "--save-every", "0") == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err
+    assert "warning: update 5: " in said
+    assert "the file from before is whole" in said
+    assert weights(out) == weights(whole)
+    assert not list(out.glob(".*.part"))
+
+
+def test_a_run_that_diverges_is_ended(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers that are none end the run before they reach a snapshot."""
+    said = refused(capsys, run(data, tmp_path / "far", "--lr", "1e30"))
+    assert "the loss is not finite: a lower --lr, or --clip" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--aux-weight", "0.3"], "aux-weight 0.3: resnet_v2_cifar_8 has no auxiliary head"),
+        (["--architecture", "resnet_v3"], "architecture: no architecture resnet_v3"),
+        (["--architecture", "inception_v4"], "inception_v4 does not take images of 32 x 32"),
+        (["--classes", "12"], "found 10 classes, expected 12"),
+        (["--virtual-gpus", "16"], "batch-size 16: 1 images for each of 16 parts are too few"),
+        (
+            ["--virtual-gpus", "2", "--accumulate", "3"],
+            "virtual-gpus 2: cannot be shared out among",
+        ),
+        (["--last", "drop", "--batch-size", "80"], "has 72 images, not one whole batch"),
+        (["--memonger", "0.0001"], "GiB of activations are the least"),
+        (["--memonger", "--compile"], "--memonger: not with --compile"),
+        (["--optimizer"], "--optimizer: goes with --init"),
+        (["--resume"], "no snapshot to go on from"),
+        (["--aug-levels", "7", "--augmentation", "mxnet-224"], "--aug-level 7: expected 1, 2 or 3"),
+        (["--device", "cuda"], "--device cuda: process 0 finds 0 GPUs on this machine"),
+        (["--init", "nothing.pt"], "nothing.pt"),
+        (["--init", "nothing.t7"], "--init nothing.t7: could not be converted"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(
+    more: list[str],
+    message: str,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One line names what does not fit; no traceback."""
+    if "cuda" in more:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert message in refused(capsys, run(data, tmp_path / "none", *more))
+
+
+def test_no_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A seed's recipe needs to be told where its images are."""
+    status = training.main(["--recipe", "enet-v2", "-o", str(tmp_path / "x"), "--device", "cpu"])
+    assert "--data: recipe enet-v2 needs the folder of imagenet" in refused(capsys, status)
+
+
+def test_a_converted_checkpoint_is_a_start(whole: Path, data: Path, tmp_path: Path) -> None:
+    """With a rate of 0 the weights that come out are those that went in."""
+    more = ["--init", str(whole / "best.pt"), "--lr", "0", "--epochs", "1"]
+    assert run(data, tmp_path / "again", *more) == 0
+    learned = {key: one for key, one in weights(whole, "best").items() if "running" not in key}
+    got = weights(tmp_path / "again")
+    assert {key: got[key] for key in learned} == learned
+
+
+def test_a_torch7_checkpoint_is_a_start(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--init` takes a .t7 with its momentum as it is; of another network, it says so."""
+    file = golden("torch7/checkpoints/checkpoint_float/latest.t7")
+    more = ["--init", str(file), "--optimizer", "--epochs", "1"]
+    said = refused(capsys, run(data, tmp_path / "other", *more))
+    assert (
+        "the checkpoint is a fb_preresnet_cifar_8_b, the recipe trains a resnet_v2_cifar_8" in said
+    )
+    kind = ["--recipe", "fb-resnet-cifar-20", "--architecture", "fb_preresnet_cifar_8_b"]
+    assert run(data, tmp_path / "same", *kind, *more, "--lr", "0") == 0
+    start_weights = weights(tmp_path / "same", "init")
+    learned = {key: one for key, one in start_weights.items() if "running" not in key}
+    got = weights(tmp_path / "same")
+    assert {key: got[key] for key in learned} == learned
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--amp", "bf16", "--channels-last"],
+        ["--ema", "0.5", "--label-smoothing", "0.1", "--clip", "1"],
+        ["--accumulate", "2", "--virtual-gpus", "4", "--statistics", "first"],
+        ["--order", "balanced", "--draws", "80", "--last", "drop"],
+        ["--bn-momentum", "1:0.1,2:0.5", "--aug-levels", "1:1,2:1", "--deterministic"],
+        ["--tensorboard"],
+    ],
+    ids=lambda more: more[0],
+)
+def test_options_train(more: list[str], data: Path, tmp_path: Path) -> None:
+    """Each option of the engine trains to the end, and what it leaves is verified."""
+    assert run(data, tmp_path / "run", "--epochs", "1", *more) == 0
+    assert load_pt(tmp_path / "run/best.pt").report.max_abs is not None
+    if more == ["--tensorboard"]:
+        assert list((tmp_path / "run").glob("events.out.tfevents*"))
+
+
+def write_folders(root: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for name in ("ant", "bee"):
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = draw.integers(256, size=(40, 48, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{number}.png")
+    for split in ("train", "val"):
+        (root / split / "bee" / "3.png").write_bytes(b"no picture")
+    return root
+
+
+def test_an_unreadable_image_is_named_or_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends the run by its name; asked to, the run goes on, and says how many there were."""
+    data = write_folders(tmp_path / "data")
+    more = ["--classes", "2", "--batch-size", "8", "--epochs", "1"]
+    said = refused(capsys, run(data, tmp_path / "run", *more))
+    assert "3.png" in said
+    assert "--on-bad skip" in said
+    assert run(data, tmp_path / "run", *more, "--on-bad", "skip") == 0
+    said = capsys.readouterr().err
+    assert "warning: 1 images of training could not be read" in said
+    assert "warning: 1 images of validation could not be read" in said
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert [line["text"] for line in lines if line["kind"] == "warning"] == [
+        "training: 1 images unread",
+        "validation: 1 images unread",
+    ]
+
+
+@pytest.mark.slow
+def test_an_mxnet_checkpoint_is_a_start(data: Path, tmp_path: Path) -> None:
+    """`--retrain`, the seed's word, takes .params as they are."""
+    file = golden("mxnet/resnet/cifar10-110-0000.params.xz")
+    more = ["--recipe", "resnet-v2-cifar-110", "--architecture", "resnet_v2_cifar_110", "--lr", "0"]
+    assert run(data, tmp_path / "run", *more, "--epochs", "1", "--retrain", str(file)) == 0
+    given, got = (load_pt(tmp_path / f"run/{name}.pt").network.tensors for name in ("init", "last"))
+    for name, array in given.items():  # as numbers: a step of 0 may turn the sign of a zero
+        assert "running" in name or np.array_equal(got[name], array), name
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains(data: Path, tmp_path: Path) -> None:
+    """`--compile` gives the same weights within rounding."""
+    flags = ["--epochs", "1", "--lr", "1e-3"]
+    for name, more in (("plain", []), ("compiled", ["--compile"])):
+        assert run(data, tmp_path / name, *flags, *more) == 0
+    ours, theirs = (load_pt(tmp_path / one / "last.pt") for one in ("compiled", "plain"))
+    for name, array in theirs.network.tensors.items():
+        np.testing.assert_allclose(ours.network.tensors[name], array, rtol=1e-3, atol=1e-5)
+
+
+def test_memonger_changes_no_bit(whole: Path, data: Path, tmp_path: Path) -> None:
+    """Recomputed activations give the weights of the run without."""
+    assert run(data, tmp_path / "less", "--memonger") == 0
+    assert weights(tmp_path / "less") == weights(whole)
+
+
+def test_lists_and_timelines_need_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--list` names every recipe with its error, `--explain` the edges of a schedule."""
+    assert training.main(["--list"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in RECIPES)
+    assert "24.407 / 7.407" in listed
+    assert training.main(["--recipe", "resnet-v2-18", "--explain"]) == 0
+    said = capsys.readouterr().out
+    assert "150,121-300,240" in said
+    assert "augmentation level 1, momentum dropped" in said

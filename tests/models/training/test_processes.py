@@ -1,0 +1,211 @@
+"""Several processes do what one does, and come back when one of them is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.augment import evaluation
+from models.checkpoint import load_pt
+from models.data import open_samples
+from models.errors import DeviceError
+from models.training import processes as launching
+from models.training.log import read_epochs
+from models.training.processes import Processes
+from models.training.scores import Feed, gathered, score
+from tests.oracles import ROOT
+from tests.small_data import write_small_data
+
+# Five updates of two programs that add float32 numbers in other orders, at a rate of 1e-3
+WEIGHTS_RTOL = 1e-4
+FLAGS = [
+    *("--architecture", "resnet_v2_cifar_8", "--batch-size", "16", "--workers", "0"),
+    *("--device", "cpu", "--amp", "none", "--virtual-gpus", "2"),
+]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=6", "-m"]
+
+
+def launch(data: Path, out: Path, *more: str, torchrun: bool = False) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", *(TORCHRUN if torchrun else []), "models.train", *FLAGS]
+    return subprocess.Popen(
+        [*command, "--data", str(data), "-o", str(out), *more],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: "subprocess.Popen[str]") -> int:
+    """Return a process's exit status, and show what it said if that is not 0."""
+    said = process.communicate(timeout=300)
+    print(*said if process.returncode else ())
+    return process.returncode
+
+
+def weights(out: Path) -> dict[str, np.ndarray]:
+    return load_pt(out / "last.pt").network.tensors
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_data(tmp_path_factory.mktemp("data"))
+
+
+def test_two_processes_are_one_with_two_parts(data: Path, tmp_path: Path) -> None:
+    """Each process takes half of the same batches: weights are those of one with two parts."""
+    more = ["--epochs", "1", "--lr", "1e-3", "--last", "keep"]  # 72 images: the last batch has 8
+    runs = [
+        launch(data, tmp_path / "two", *more, "--devices", "2"),
+        launch(data, tmp_path / "one", *more),
+    ]
+    assert [ended(process) for process in runs] == [0, 0]
+    ours, theirs = (weights(tmp_path / name) for name in ("two", "one"))
+    for name, array in theirs.items():
+        scale = max(float(np.abs(array).max()), 1e-2)  # below that, of a few updates at 1e-3
+        assert np.abs(ours[name] - array).max() <= WEIGHTS_RTOL * scale, name
+    one, two = (read_epochs(tmp_path / name / "log.csv")[0] for name in ("one", "two"))
+    assert two.train_loss == pytest.approx(one.train_loss, rel=1e-4)
+    assert two.val_top1 == one.val_top1
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes that the launcher started and that train."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(one) for one in children if b"models.train" in _command(int(one))]
+    except FileNotFoundError:
+        return []
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def kill_again_and_again(process: "subprocess.Popen[str]", out: Path, times: int) -> int:
+    """Kill one of the workers each time that they have made some way; return how often."""
+    done, seen = 0, 0
+    deadline = time.monotonic() + 240
+    draw = np.random.default_rng(0)
+    while done < times and process.poll() is None and time.monotonic() < deadline:
+        path = out / "snapshot.pt"
+        stamp = path.stat().st_mtime_ns if path.exists() else 0
+        found = workers_of(process.pid)
+        if stamp > seen and len(found) == 2:
+            time.sleep(float(draw.uniform(0, 0.05)))
+            os.kill(found[int(draw.integers(2))], signal.SIGKILL)
+            done += 1
+            time.sleep(1)  # the others notice, and are started again
+            seen = path.stat().st_mtime_ns
+        time.sleep(0.005)
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("torchrun", "times"), [(True, 5), (False, 2)], ids=["torchrun", "devices"]
+)
+def test_killed_workers_come_back(torchrun: bool, times: int, data: Path, tmp_path: Path) -> None:
+    """Workers killed again and again rejoin at once, and end with the bits of a run left alone.
+
+    With torchrun's own group every second kill or so met what the dead worker had left in the
+    launcher's store, and hung.
+    """
+    more = ["--epochs", "30", "--save-every", "0", *([] if torchrun else ["--devices", "2"])]
+    alone = launch(data, tmp_path / "alone", *more, torchrun=torchrun)
+    assert ended(alone) == 0
+    killed = launch(data, tmp_path / "killed", *more, torchrun=torchrun)
+    assert kill_again_and_again(killed, tmp_path / "killed", times) == times
+    assert ended(killed) == 0
+    ours, theirs = (weights(tmp_path / name) for name in ("killed", "alone"))
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array)
+
+
+@pytest.mark.slow
+def test_a_batch_of_fewer_images_than_processes(data: Path, tmp_path: Path) -> None:
+    """The last batch of an epoch may leave a process without an image: it waits for the others."""
+    more = ["--epochs", "2", "--batch-size", "71", "--virtual-gpus", "1", "--last", "keep"]
+    assert ended(launch(data, tmp_path, *more, "--devices", "2")) == 0
+    assert [row.update for row in read_epochs(tmp_path / "log.csv")] == [2, 4]
+
+
+@pytest.mark.slow
+def test_sigterm_reaches_all_and_nothing_is_lost(data: Path, tmp_path: Path) -> None:
+    """Ended by SIGTERM, two processes save at the same update and go on to the same weights."""
+    more = ["--epochs", "20", "--devices", "2"]
+    process = launch(data, tmp_path / "run", *more)
+    while not (tmp_path / "run/snapshot.pt").exists():
+        time.sleep(0.01)
+    process.terminate()
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "--resume goes on" in out
+    assert "Traceback" not in said
+    again = launch(data, tmp_path / "run", *more, "--resume")
+    assert ended(again) == 0
+    alone = launch(data, tmp_path / "alone", *more)
+    assert ended(alone) == 0
+    ours, theirs = (weights(tmp_path / name) for name in ("run", "alone"))
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array)
+
+
+def test_another_number_of_processes_is_refused(data: Path, tmp_path: Path) -> None:
+    """A run of one process goes on as two only if allowed; an error is said once."""
+    assert ended(launch(data, tmp_path, "--epochs", "1")) == 0
+    more = ["--epochs", "1", "--devices", "2", "--resume"]
+    process = launch(data, tmp_path, *more)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 1
+    assert said.count("there were 1 processes, there are 2. --allow processes goes on") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_another_number_of_processes_can_be_allowed(data: Path, tmp_path: Path) -> None:
+    """What one process began two finish, if allowed."""
+    assert ended(launch(data, tmp_path, "--epochs", "1")) == 0
+    more = ["--epochs", "2", "--devices", "2", "--resume", "--allow", "processes", "recipe"]
+    assert ended(launch(data, tmp_path, *more)) == 0
+    assert [row.epoch for row in read_epochs(tmp_path / "log.csv")] == [1, 2]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7, 40])
+def test_every_image_is_scored_once(world: int, data: Path) -> None:
+    """However many processes share the images, each image counts once, in its place."""
+    samples, view = open_samples(data, "val"), evaluation("mxnet-cifar10")
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        return images.mean((1, 3))[:, ::3]
+
+    pairs = []
+    for rank in range(world):
+        place = Processes(rank, world, torch.device("cpu"))
+        pairs += list(score(forward, samples, view, place, Feed(16, 0)))
+    indices = torch.cat([one for one, _ in pairs]).tolist()
+    assert sorted(indices) == list(range(len(samples)))
+    alone = Processes(0, 1, torch.device("cpu"))
+    expected = gathered(list(score(forward, samples, view, alone, Feed(7, 0))), 30, alone)
+    got = gathered(pairs, 30, alone)
+    assert expected is not None
+    assert got is not None
+    assert got.tolist() == expected.tolist()
+
+
+def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how many there are."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(DeviceError, match="--device cuda: process 1 finds 1 GPUs"):
+        launching.join("cuda")
