@@ -91,13 +91,7 @@ class Session:
         Raises:
             ArtifactError: The file carries no spec, or one that this relume cannot read.
         """
-        text = self.metadata.get("model_spec")
-        if text is None:
-            raise ArtifactError(
-                f"{self.where}: carries no model_spec: it was not written by relume; "
-                "convert the original checkpoint with `relume convert`"
-            )
-        return ModelSpec.from_json(text, self.where)
+        return ModelSpec.of_metadata(self.metadata, self.where)
 
     def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Return every output for `inputs`, both in the order of their names.
@@ -212,11 +206,13 @@ class BoundRun:
         Raises:
             ArtifactError: The model fails on it.
         """
+        # RuntimeError: rows of another shape
+        kinds: tuple[type[Exception], ...] = (RuntimeError, *_failures())
         try:
             self._input.update_inplace(np.ascontiguousarray(batch))
             self._run.run_with_iobinding(self._binding)
             output: np.ndarray = self._binding.copy_outputs_to_cpu()[0]
-        except (RuntimeError, *_failures()) as error:  # RuntimeError: rows of another shape
+        except kinds as error:
             raise ArtifactError(f"{self._session.where}: cannot run: {_short(error)}") from error
         return output
 

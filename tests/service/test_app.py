@@ -13,10 +13,10 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from service.classifier import Classifier
 
 from models.errors import ArtifactError, LegacyModelError, SpecError
 from service.app import FORM_BYTES, STATUSES, create_app
-from service.classifier import Classifier
 from service.settings import Settings
 from tests.service.conftest import Serve, bright_top, encoded, plain
 from tests.tiny_onnx import INPUT, LABELS, Tiny, spec
