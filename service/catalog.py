@@ -54,9 +54,11 @@ class Catalog:
         Raises:
             LegacyModelError: Nothing could be loaded; it is the first file's error.
         """
-        failed = await self._update(artifacts(self._settings.source))
+        failed = await self._update(artifacts(self._settings.source), logging.DEBUG)
         if not self._served:
             raise failed[0]
+        for error in failed:
+            LOG.error("not served: %s", error)
         if self._settings.default_model and not self._named(self._settings.default_model):
             raise ArtifactError(
                 f"CLASSIFY_DEFAULT_MODEL: found {self._settings.default_model!r}, expected one of "
@@ -129,9 +131,10 @@ class Catalog:
                 files = await asyncio.to_thread(artifacts, self._settings.source)
             except (ArtifactError, OSError):  # the folder is empty, or away for a moment
                 files = []
-            await self._update(files)
+            for error in await self._update(files, logging.INFO):
+                LOG.error("not served: %s", error)
 
-    async def _update(self, files: list[Path]) -> list[LegacyModelError]:
+    async def _update(self, files: list[Path], level: int) -> list[LegacyModelError]:
         """Load what is new or has changed, and let go of what is gone; return what failed."""
         failed = []
         await asyncio.to_thread(self._tell_of_checkpoints)
@@ -143,8 +146,8 @@ class Catalog:
                 served = await asyncio.to_thread(Served, path, self._settings)
             except LegacyModelError as error:
                 failed.append(error)
-                LOG.error("not served: %s", error, extra={"file": str(path)})
             else:
+                LOG.log(level, "serving %s@%s: %s", served.name, served.version, served.checked)
                 self._switch(path, served)
             if stamp is not None:
                 self._seen[path] = stamp
@@ -156,7 +159,6 @@ class Catalog:
     def _switch(self, path: Path, new: Served | None) -> None:
         if new is not None:
             new.open(self._settings.queue, self._decoders, self._observe(new))
-            LOG.info("serving %s@%s: %s", new.name, new.version, new.checked)
         old = self._served.pop(path, None)
         if new is not None:
             self._served[path] = new

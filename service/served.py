@@ -72,7 +72,7 @@ class Served:
         stages = Stages(self.prepare, self.run, self.engine.lanes, self.max_batch)
         self.pipeline = Pipeline(stages, queue=queue, decoders=decoders, observer=observer)
 
-    def prepare(self, image: bytes, orientation: bool) -> Prepared:  # noqa: FBT001  called by position, in a thread
+    def prepare(self, image: bytes, orientation: bool) -> Prepared:
         """Return the row of an encoded image.
 
         Args:
@@ -90,7 +90,7 @@ class Served:
         height, width, _ = pixels.shape
         return Prepared(row, (height, width), (decoded - start) * 1000, (done - decoded) * 1000)
 
-    def run(self, batch: np.ndarray, alone: bool) -> np.ndarray:  # noqa: FBT001  as above
+    def run(self, batch: np.ndarray, alone: bool) -> np.ndarray:
         """Return what the network's last layer gives: N x 3 x H x W to N x K.
 
         Raises:

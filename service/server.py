@@ -69,6 +69,7 @@ async def serve(
             lines: list[str] = []
             for served in app.state.service.catalog.served:
                 lines += [f"model: {served.name}", f"device: {served.engine.reason}"]
+                lines += [f"checked: {served.checked}"]
             say(lines, opened)
             await uvicorn.Server(config).serve(sockets=[opened])
 
