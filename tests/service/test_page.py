@@ -15,6 +15,7 @@ from tests.service.test_main import running
 CHROMIUM = os.environ.get("RELUME_CHROMIUM") or shutil.which("chromium")
 PAGES = ("page.html", "docs.html")
 PHONE = {"width": 390, "height": 844}
+ACTIVE = "document.activeElement.id || document.activeElement.tagName"
 DESK = {"width": 1280, "height": 900}
 
 
@@ -110,7 +111,7 @@ def test_the_page_works_by_keyboard_and_screen_reader(
     reached = []
     for _ in range(6):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+        reached.append(page.evaluate(ACTIVE))
     assert reached[:4] == ["clear", "curl", "copy", "A"]
     tree = page.locator("body").aria_snapshot()
     for said in ("heading", "Most probable classes", "probably red", "Choose pictures", "Copy"):
@@ -153,5 +154,3 @@ def test_the_documentation_page_works_offline(browser: Any, service: str) -> Non
     assert [url for url in outside if not url.startswith("data:")] == []
     if folder := os.environ.get("RELUME_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/docs.png")
-
-
