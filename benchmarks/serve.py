@@ -5,8 +5,10 @@
 Starts each server in turn, sends it the same JPEGs from a process of its own over 1, 8 and 64
 connections, and stops it; that again for each round, so that a slow minute of the machine hits all
 that is compared. Every figure is the median of the rounds. Images a second count answers of status
-200; p50 and p99 are their times; memory is the proportional set size of the server and all its
-processes after the load; ready is the time from the start of the process to the first answer.
+200; core ms is the processor time that the server took for one of them, which hardly depends on
+what else the machine does; p50 and p99 are times from question to answer; memory is the
+proportional set size of the server and all its processes after the load; ready is the time from
+the start of the process to the first answer.
 
     engine       onnxruntime alone: one run on all cores for 1 connection, one run a core otherwise
     relume       this service; with --openvino also on OpenVINO, with --int8 FILE also that file
@@ -113,6 +115,7 @@ class Load(NamedTuple):
     """What a load was answered."""
 
     rate: float  # images a second
+    core_ms: float  # of the server's processors, for one image
     p50_ms: float
     p99_ms: float
     errors: int
@@ -225,20 +228,20 @@ def _runs(session: Session, rows: Sequence[np.ndarray], count: int, seconds: flo
             times.append(time.perf_counter() - start)
             at += 1
 
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     threads = [threading.Thread(target=work, args=(at,)) for at in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return _load(times, time.perf_counter() - began, 0)
+    return _load(times, time.perf_counter() - began, time.process_time() - cpu, 0)
 
 
-def _load(times: list[float], took: float, errors: int) -> Load:
+def _load(times: list[float], took: float, cpu: float, errors: int) -> Load:
     if not times:
-        return Load(0.0, float("nan"), float("nan"), errors)
+        return Load(0.0, float("nan"), float("nan"), float("nan"), errors)
     p50, p99 = np.percentile(times, [50, 99]) * 1000
-    return Load(len(times) / took, float(p50), float(p99), errors)
+    return Load(len(times) / took, cpu * 1000 / len(times), float(p50), float(p99), errors)
 
 
 def _server(
@@ -252,8 +255,8 @@ def _server(
         ready = _await_ready(process, port)
         loads = {}
         for connections in CONNECTIONS:
-            _sent(port, connections, pictures, min(1.0, seconds))  # whatever a first time costs
-            loads[connections] = _sent(port, connections, pictures, seconds)
+            _sent(process.pid, port, connections, pictures, min(1.0, seconds))  # what a start costs
+            loads[connections] = _sent(process.pid, port, connections, pictures, seconds)
         return Figures(loads, _memory_mb(process.pid), ready)
 
 
@@ -292,15 +295,26 @@ def _await_ready(process: subprocess.Popen[bytes], port: int) -> float:
     raise SystemExit(f"error: {process.args!r} was not ready within {START_S} s")
 
 
-def _sent(port: int, connections: int, pictures: Sequence[Path], seconds: float) -> Load:
+def _cpu_s(pid: int) -> float:
+    """Return the seconds that a process and all that it started have computed."""
+    ticks = 0
+    for one in _tree(pid):
+        with suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _sent(pid: int, port: int, connections: int, pictures: Sequence[Path], seconds: float) -> Load:
     """Load a server from a process of its own."""
     command = [sys.executable, __file__, "--load", str(port), str(connections), str(seconds)]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    cpu = _cpu_s(pid)
     result = subprocess.run(
         [*command, *map(str, pictures)], env=environ, check=True, capture_output=True
     )
     told = json.loads(result.stdout)
-    return _load(told["times"], told["took"], told["errors"])
+    return _load(told["times"], told["took"], _cpu_s(pid) - cpu, told["errors"])
 
 
 def load(port: int, connections: int, seconds: float, pictures: Sequence[Path]) -> None:
@@ -370,6 +384,7 @@ def _median(rounds: Sequence[Figures]) -> Figures:
     loads = {
         count: Load(
             statistics.median(one.loads[count].rate for one in rounds),
+            statistics.median(one.loads[count].core_ms for one in rounds),
             statistics.median(one.loads[count].p50_ms for one in rounds),
             statistics.median(one.loads[count].p99_ms for one in rounds),
             sum(one.loads[count].errors for one in rounds),
@@ -381,12 +396,12 @@ def _median(rounds: Sequence[Figures]) -> Figures:
 
 
 def _table(rows: dict[str, Figures]) -> str:
-    head = "".join(f"{f'{count} connections':>28}" for count in CONNECTIONS)
-    names = f"{'images/s':>10}{'p50 ms':>8}{'p99':>6}{'bad':>4}"
+    head = "".join(f"{f'{count} connections':>37}" for count in CONNECTIONS)
+    names = f"{'images/s':>10}{'core ms':>9}{'p50 ms':>8}{'p99':>6}{'bad':>4}"
     lines = [f"{'':12}{head}{'MB':>8}{'ready s':>9}", f"{'':12}{names * len(CONNECTIONS)}"]
     for name, figures in rows.items():
         loads = "".join(
-            f"{one.rate:10.1f}{one.p50_ms:8.0f}{one.p99_ms:6.0f}{one.errors:4}"
+            f"{one.rate:10.1f}{one.core_ms:9.1f}{one.p50_ms:8.0f}{one.p99_ms:6.0f}{one.errors:4}"
             for one in figures.loads.values()
         )
         lines.append(f"{name:12}{loads}{figures.memory_mb:8.0f}{figures.ready_s:9.2f}")

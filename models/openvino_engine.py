@@ -124,19 +124,24 @@ def runtime() -> ModuleType:
 
     Raises:
         DeviceError: There is none.
-
-    Source: openvino tools/ovc/openvino/tools/ovc/telemetry_utils.py, which does without the package
-    `openvino_telemetry` where it cannot be imported; with it, the import of OpenVINO reports to its
-    maker.
     """
-    modules: dict[str, Any] = sys.modules
-    modules.setdefault("openvino_telemetry", None)  # None refuses the import
+    without_telemetry()
     try:
         return importlib.import_module("openvino")
     except ImportError as error:
         raise DeviceError(
             f"OpenVINO cannot be imported ({error}): pip install 'relume[openvino]'"
         ) from error
+
+
+def without_telemetry() -> None:
+    """Refuse the import of the package by which OpenVINO and NNCF report to their maker.
+
+    Source: openvino tools/ovc/openvino/tools/ovc/telemetry_utils.py and nncf telemetry/wrapper.py;
+    both do without `openvino_telemetry` where it cannot be imported.
+    """
+    modules: dict[str, Any] = sys.modules
+    modules.setdefault("openvino_telemetry", None)  # None refuses the import
 
 
 def _short(error: Exception) -> str:

@@ -128,7 +128,8 @@ def test_a_pasted_or_dropped_picture_is_answered(browser: Any, service: str) -> 
         const canvas = new OffscreenCanvas(8, 8), brush = canvas.getContext("2d");
         brush.fillStyle = "blue"; brush.fillRect(0, 0, 8, 8);
         const data = new DataTransfer();
-        data.items.add(new File([await canvas.convertToBlob()], `${kind}.png`, {type: "image/png"}));
+        const picture = await canvas.convertToBlob();
+        data.items.add(new File([picture], `${kind}.png`, {type: "image/png"}));
         document.dispatchEvent(kind === "paste"
             ? new ClipboardEvent("paste", {clipboardData: data, bubbles: true})
             : new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));
