@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.cores import usable_cores
-from models.engines import Engine, EngineOptions, Shape, stored_precision
+from models.engines import BATCH_CPU, Engine, EngineOptions, Shape, stored_precision
 from models.errors import ArtifactError, DeviceError
 from models.self_test import PICTURES
 
@@ -40,7 +40,8 @@ class OpenVino(Engine):
         self.name = f"openvino {self._openvino.__version__.partition('-')[0]}"
         self.reason = "cpu: OpenVINO was asked for"
         self.lanes = options.threads or usable_cores()
-        self.sizes = (min(PICTURES, options.max_batch),)
+        self.max_batch = options.max_batch or BATCH_CPU
+        self.sizes = (min(PICTURES, self.max_batch),)
         try:
             network = core.read_model(str(model))
             self.inputs = _inputs(network)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from models.cores import usable_cores
+from models.engines import BATCH_CUDA
 from service import inference_protocol
 from service.catalog import Catalog
 from service.guards import Admission, BodyLimit, Tokens
@@ -21,12 +23,14 @@ from service.problems import REFUSED, Refusal, kind_of, response
 from service.routes import State, pages, router
 from service.schemas import Problem
 from service.settings import Settings
+from service.tracing import Tracing
 from service.waiting import ClientGone
 
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the service; its lifespan loads the models, so a wrong one is noticed there."""
     metrics = Metrics()
+    tracing = Tracing(settings.traces) if settings.traces else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -34,9 +38,11 @@ def create_app(settings: Settings) -> FastAPI:
         with ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode") as decoders:
             catalog = Catalog(settings, decoders, lambda served: Batches(metrics, served.name))
             async with catalog:
-                app.state.service = State(settings, catalog, metrics)
+                app.state.service = State(settings, catalog, metrics, tracing)
                 yield
                 app.state.service = None
+        if tracing is not None:
+            await to_thread.run_sync(tracing.close)
 
     app = FastAPI(
         title="relume",
@@ -51,6 +57,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(each)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     _guard(app, settings, metrics)
+    if tracing is not None:
+        app.add_middleware(lambda inner: tracing.around(inner))
     for kind in REFUSED:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -69,7 +77,8 @@ def _version() -> str:
 def _guard(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Put what stands before the routes; the last is the outermost."""
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes, seconds=settings.body_s)
-    places = settings.queue + settings.max_batch + usable_cores()  # waiting, run, decoded
+    most = settings.max_batch or BATCH_CUDA
+    places = settings.queue + most + usable_cores()  # waiting, run, decoded
     app.add_middleware(Admission, places=places)
     if settings.tokens:
         app.add_middleware(Tokens, tokens=settings.tokens)

@@ -31,6 +31,7 @@ from service.schemas import (
 )
 from service.served import Served
 from service.settings import Settings
+from service.tracing import Tracing
 from service.waiting import answered
 
 LOG = logging.getLogger("relume")
@@ -54,6 +55,7 @@ class State:
     settings: Settings
     catalog: Catalog
     metrics: Metrics
+    tracing: Tracing | None = None
 
     async def fetch(self, url: str) -> bytes:
         """Return the image at a URL, if that is allowed."""
@@ -245,6 +247,8 @@ async def _answers(
                 LOG.error("failed on an image", exc_info=answer)
         else:
             state.metrics.answered(served.name, answer)
+            if state.tracing is not None:
+                state.tracing.answered(answer)
     return served, answers
 
 

@@ -56,7 +56,7 @@ class Served:
         report = self.engine.metadata.get("report")
         self.report = Report.from_json(report, str(path)) if report else None
         self.agreement: dict[str, object] = json.loads(self.engine.metadata.get("precision", "{}"))
-        self.max_batch = self.network.fixed_batch or settings.max_batch
+        self.max_batch = self.network.fixed_batch or self.engine.max_batch
         self._max_pixels = settings.max_pixels
         black = np.zeros((*self.network.input.crop, 3), np.uint8)
         self.network.probabilities(preprocess(black, self.network.input)[None])

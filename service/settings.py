@@ -41,7 +41,8 @@ class Settings:
         precision: CLASSIFY_PRECISION: what float32 files are computed in.
         threads: CLASSIFY_THREADS: cores to compute on; None for all that the process may use.
         workers: CLASSIFY_WORKERS: processes that serve the one port.
-        max_batch: CLASSIFY_MAX_BATCH: images that are run at once when that many wait.
+        max_batch: CLASSIFY_MAX_BATCH: images that are run at once when that many wait; None leaves
+            it to the engine.
         queue: CLASSIFY_QUEUE: images that may wait for a model; one more is answered 503.
         max_images: CLASSIFY_MAX_IMAGES: of one request.
         max_upload_bytes: CLASSIFY_MAX_UPLOAD_BYTES: of one request's images together.
@@ -69,7 +70,7 @@ class Settings:
     precision: Precision = "float32"
     threads: int | None = None
     workers: int = 1  # one process uses every core, and its batches are larger
-    max_batch: int = 8  # on a CPU more gains nothing; waiting 8 inferences is still bearable
+    max_batch: int | None = None
     queue: int = 64  # eight full batches: whoever waits longer is better told to come back
     max_images: int = 32  # half a queue, so that one request does not fill it
     max_upload_bytes: int = 20 * 2**20  # a photo of 50 megapixels at the best JPEG quality

@@ -187,7 +187,7 @@ async def test_a_checkpoint_is_named_with_the_command_that_converts_it(
 
 
 async def test_a_swap_fails_no_request(serve: Serve, folder: Path) -> None:
-    """Under load a model is replaced again and again: every answer is one version's or another's."""
+    """A model is replaced again and again under load: every answer is one version's."""
     path = write(folder / "a.onnx", "a")
     image, stop, versions = {"img": encoded(plain("red"))}, asyncio.Event(), set()
     async with serve(model=None, models=folder, reload_s=SOON_S) as client:
