@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 from models.cores import usable_cores
 from models.engines import BATCH_CUDA
@@ -20,7 +21,7 @@ from service.catalog import Catalog
 from service.guards import Admission, BodyLimit, Tokens
 from service.observation import Batches, Metrics, Observed
 from service.problems import REFUSED, Refusal, kind_of, response
-from service.routes import State, pages, router
+from service.routes import State, pages, refusals, router
 from service.schemas import Problem
 from service.settings import Settings
 from service.tracing import Tracing
@@ -63,7 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(ClientGone, _gone)
+    for left in (ClientGone, ClientDisconnect):  # after its body, and within it
+        app.add_exception_handler(left, _gone)
     return app
 
 
@@ -106,6 +108,9 @@ def _shape(path: str) -> str:
     return "other"
 
 
+_BY_NUMBER = {str(status): content for status, content in refusals(422).items()}
+
+
 def _described(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document."""
     if app.openapi_schema is None:
@@ -116,6 +121,10 @@ def _described(app: FastAPI) -> dict[str, Any]:
         schemas["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                if "422" in operation["responses"]:  # FastAPI's own form is never answered
+                    operation["responses"].update(_BY_NUMBER)
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{}, {"token": []}]
         app.openapi_schema = document

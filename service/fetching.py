@@ -74,10 +74,10 @@ def _get(scheme: str, host: str, target: str, max_bytes: int) -> bytes:
         connection = http.client.HTTPConnection(host)
         connection.sock = stream
         connection.request("GET", target, headers={"Accept": "image/*", "User-Agent": "relume"})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise Refusal("url-failed", f"{host} answered {answer.status}, expected 200")
-        return _read(answer, stream, end, max_bytes)
+        with connection.getresponse() as answer:
+            if answer.status != 200:
+                raise Refusal("url-failed", f"{host} answered {answer.status}, expected 200")
+            return _read(answer, stream, end, max_bytes)
     finally:
         stream.close()
 

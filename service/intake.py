@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from service.problems import Refusal
 
 FIELD = "img"
 FORM_BYTES = 64 * 1024  # what a form may add to the images: boundaries, headers, long file names
 FIELDS = 16  # of a form besides the images; they are ignored, as browsers send some
+
+WAYS = ("image", "images", "url")  # of sending an image in JSON
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -70,7 +72,7 @@ async def _of_form(request: Request, limits: Limits) -> list[Upload]:
             raise _too_many(limits) from error
         raise Refusal("malformed-request", error.message) from error
     except Exception as error:
-        if isinstance(error, Refusal):
+        if isinstance(error, Refusal | ClientDisconnect):
             raise
         # Starlette wraps it where it knows the application, and a message of two lines is its own.
         detail = str(getattr(error, "detail", error)).splitlines()[0]
@@ -101,8 +103,8 @@ class _closing:  # noqa: N801  a context manager, named like contextlib's
 
 async def _of_json(request: Request, limits: Limits, fetch: Fetch) -> list[Upload]:
     body = parsed(await request.body())
-    ways = [key for key in ("image", "images", "url") if key in body]
-    if len(ways) != 1:
+    ways = list(body)
+    if len(ways) != 1 or ways[0] not in WAYS:
         raise Refusal(
             "invalid-request", "expected one of `image`, `images` (base64) or `url` in the JSON"
         )

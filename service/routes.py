@@ -116,7 +116,8 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 _BINARY = {"type": "string", "format": "binary"}
-_BASE64 = {"type": "string", "format": "byte", "minLength": 1}
+_BASE64 = {"type": "string", "format": "byte"}
+_BLACK_GIF = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"  # of one pixel
 IMAGES = {
     "required": True,
     "content": {
@@ -144,7 +145,7 @@ IMAGES = {
                     )
                 ]
             },
-            "example": {"image": "/9j/4AAQSkZJRgABAQAAAQABAAD..."},
+            "example": {"image": _BLACK_GIF},
         },
     },
 }
@@ -225,7 +226,8 @@ async def _batch(
         precision=served.engine.precision,
         results=results,
     )
-    return Response(content.model_dump_json(exclude_none=True), media_type="application/json")
+    text = content.model_dump_json(exclude_unset=True)  # either `seen` or `problem`
+    return Response(text, media_type="application/json")
 
 
 async def _answers(
