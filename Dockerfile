@@ -49,7 +49,7 @@ COPY --from=build-serve /opt/relume /opt/relume
 # Inside a container the loopback address reaches nobody. The driver's part of CUDA is mounted by
 # NVIDIA's container toolkit, and only the parts that are named.
 ENV PATH=/opt/relume/bin:$PATH PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1 \
-    CLASSIFY_HOST=0.0.0.0 CLASSIFY_MODEL=/artifacts \
+    CLASSIFY_HOST=0.0.0.0 CLASSIFY_MODELS=/artifacts CLASSIFY_LOG_FORMAT=json \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 EXPOSE 8000

@@ -31,7 +31,7 @@ from models.presets import preset
 from models.report import Report
 from models.spec import ModelSpec, Origin, Output
 from models.terminal import step
-from models.verify import verify
+from models.verify import self_test, verify
 
 
 @dataclass(frozen=True)
@@ -319,6 +319,8 @@ def _write(
                 "source_sha256": spec.origin.sha256,
                 "report": report.to_json(),
             }
+            if (test := self_test(checkpoint)) is not None:
+                metadata["self_test"] = test.to_json()
             onnx.save_model(annotate(proto, metadata), files.new(targets.onnx))
         if targets.optimizer is not None and optimizer is not None:
             save_optimizer(files.new(targets.optimizer), optimizer)

@@ -9,6 +9,8 @@ from models.postprocess import probabilities
 from models.session import Session
 from models.spec import ModelSpec
 
+Run = Callable[[np.ndarray], np.ndarray]  # a batch to the first output
+
 
 class ImageNetwork:
     """A network that takes one batch of images and gives one number for each label.
@@ -25,7 +27,7 @@ class ImageNetwork:
         where: str,
         spec: ModelSpec,
         inputs: Sequence[tuple[str, Sequence[int | str | None]]],
-        run: Callable[[np.ndarray], np.ndarray],
+        run: Run,
     ) -> None:
         """Check that the artifact takes images.
 
@@ -65,21 +67,36 @@ class ImageNetwork:
                 for each label, or no numbers at all.
         """
         views = batch.shape[1] if batch.ndim == 5 else 1
-        output = self._outputs(batch.reshape(-1, *batch.shape[-3:]))
+        output = self._outputs(batch.reshape(-1, *batch.shape[-3:]), self._run)
         kind = self.spec.output
         if views > 1:
             output = output.reshape(len(batch), views, -1).mean(axis=1)
             kind = "logits" if kind == "log_probabilities" else kind  # their mean adds up to less
         with np.errstate(invalid="ignore"):  # infinity less infinity: found right below
             answer = probabilities(output, kind)
-        if not np.isfinite(answer).all():
-            raise ArtifactError(f"{self.where}: found NaN or infinity among its outputs")
+        self._check_finite(answer)
         return answer
 
-    def _outputs(self, rows: np.ndarray) -> np.ndarray:
+    def outputs(self, batch: np.ndarray, run: Run) -> np.ndarray:
+        """Return what the last layer gives for a batch, N x 3 x H x W to N x K, run by `run`.
+
+        Raises:
+            ArtifactError: As for `probabilities`.
+        """
+        output = self._outputs(batch, run)
+        with np.errstate(invalid="ignore"):  # as above; the logarithm of 0 is no fault
+            self._check_finite(probabilities(output, self.spec.output))
+        return output
+
+    def _check_finite(self, numbers: np.ndarray) -> None:
+        if not np.isfinite(numbers).all():
+            raise ArtifactError(f"{self.where}: found NaN or infinity among its outputs")
+
+    def _outputs(self, rows: np.ndarray, run: Run) -> np.ndarray:
         if self.fixed_batch is not None and len(rows) > 1:
-            return np.concatenate([self._outputs(rows[at : at + 1]) for at in range(len(rows))])
-        output = self._run(rows)
+            singles = [rows[at : at + 1] for at in range(len(rows))]
+            return np.concatenate([self._outputs(single, run) for single in singles])
+        output = run(rows)
         wanted = (len(rows), len(self.spec.labels))
         if output.shape != wanted:
             raise ArtifactError(

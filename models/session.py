@@ -6,7 +6,8 @@ import importlib.metadata
 import io
 import os
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -47,6 +48,7 @@ class Session:
         metadata: The texts that the file carries besides the network.
         device: What computes.
         reason: One line that says what computes, and why.
+        version: Of onnxruntime.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Session:
         model: Path | bytes,
         device: Literal["auto", "cuda", "cpu"] = "cpu",
         threads: int | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         """Load `model`; `auto` takes the GPU when it really can be had.
 
@@ -61,6 +64,8 @@ class Session:
             model: An .onnx file, or the bytes of one.
             device: Where it is to run; `cuda` is never answered with the CPU.
             threads: Threads within one operator on the CPU; None leaves it to onnxruntime.
+            options: Further entries of onnxruntime's session configuration, or `save_to`: where to
+                write the graph as it is run here; or `as_is`: it was written so.
 
         Raises:
             ArtifactError: The file is missing, no ONNX model, or damaged.
@@ -71,6 +76,8 @@ class Session:
             what = "a folder, expected an .onnx file" if model.is_dir() else "no such file"
             raise ArtifactError(f"{self.where}: {what}")
         self._runtime = runtime()
+        self.version: str = self._runtime.__version__
+        self._options = dict(options or {})
         self._session, self.device, self.reason = self._open(model, device, threads)
         self.input_names = tuple(value.name for value in self._session.get_inputs())
         self.input_shapes = tuple(tuple(value.shape) for value in self._session.get_inputs())
@@ -84,13 +91,7 @@ class Session:
         Raises:
             ArtifactError: The file carries no spec, or one that this relume cannot read.
         """
-        text = self.metadata.get("model_spec")
-        if text is None:
-            raise ArtifactError(
-                f"{self.where}: carries no model_spec: it was not written by relume; "
-                "convert the original checkpoint with `relume convert`"
-            )
-        return ModelSpec.from_json(text, self.where)
+        return ModelSpec.of_metadata(self.metadata, self.where)
 
     def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Return every output for `inputs`, both in the order of their names.
@@ -157,6 +158,8 @@ class Session:
         settings.log_severity_level = ERROR
         if threads is not None:
             settings.intra_op_num_threads = threads
+        for key, value in self._options.items():
+            self._set(settings, key, value)
         source = model if isinstance(model, bytes) else str(model)
         try:
             return self._runtime.InferenceSession(source, settings, providers=providers, **options)
@@ -166,6 +169,14 @@ class Session:
                 f"can load: {_short(error)}"
             ) from error
 
+    def _set(self, settings: Any, key: str, value: str) -> None:
+        if key == "save_to":
+            settings.optimized_model_filepath = value
+        elif key == "as_is":
+            settings.graph_optimization_level = self._runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        else:
+            settings.add_session_config_entry(key, value)
+
     @contextlib.contextmanager
     def _logging(self, severity: int) -> Iterator[None]:
         self._runtime.set_default_logger_severity(severity)
@@ -173,6 +184,73 @@ class Session:
             yield
         finally:
             self._runtime.set_default_logger_severity(ERROR)
+
+
+class BoundRun:
+    """Runs batches of one size through memory that is laid out on the device once."""
+
+    def __init__(self, session: Session, size: int) -> None:
+        """Prepare the memory; `size` rows of the model's only input, which is float32."""
+        self._session = session
+        self._run = session._session
+        shape = (size, *session.input_shapes[0][1:])
+        value = session._runtime.OrtValue
+        self._input = value.ortvalue_from_shape_and_type(shape, np.float32, session.device)
+        self._binding = self._run.io_binding()
+        self._binding.bind_ortvalue_input(session.input_names[0], self._input)
+        self._binding.bind_output(session.output_names[0], session.device)
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """Return the first output for a batch of that size.
+
+        Raises:
+            ArtifactError: The model fails on it.
+        """
+        # RuntimeError: rows of another shape
+        kinds: tuple[type[Exception], ...] = (RuntimeError, *_failures())
+        try:
+            self._input.update_inplace(np.ascontiguousarray(batch))
+            self._run.run_with_iobinding(self._binding)
+            output: np.ndarray = self._binding.copy_outputs_to_cpu()[0]
+        except kinds as error:
+            raise ArtifactError(f"{self._session.where}: cannot run: {_short(error)}") from error
+        return output
+
+
+def sharing_sessions(model: Path, threads: Sequence[int]) -> list[Session]:
+    """Return sessions on the CPU, each with so many threads, that hold the weights once.
+
+    A session lays the weights out for its kernels in memory of its own. So the graph is laid out
+    once and written to a temporary folder, its weights in a file beside it, which every session
+    maps. The maps outlive the files, so nothing is left behind.
+
+    Raises:
+        ArtifactError: The file is missing, no ONNX model, or damaged.
+        DeviceError: onnxruntime is not usable.
+
+    Source: onnxruntime include/onnxruntime/core/session/onnxruntime_session_options_config_keys.h.
+    """
+    if len(set(threads)) == 1:
+        return [Session(model, "cpu", threads[0])] * len(threads)
+    with tempfile.TemporaryDirectory(prefix="relume-") as folder:
+        laid_out = Path(folder) / "model.onnx"
+        external = "session.optimized_model_external_initializers_"
+        first = Session(
+            model,
+            "cpu",
+            1,
+            {
+                "save_to": str(laid_out),
+                f"{external}file_name": "weights",
+                f"{external}min_size_in_bytes": "1024",
+                "session.disable_prepacking": "1",  # it is not run
+            },
+        )
+        del first
+        sessions = [Session(laid_out, "cpu", count, {"as_is": "1"}) for count in threads]
+    for session in sessions:
+        session.where = str(model)
+    return sessions
 
 
 def runtime() -> ModuleType:

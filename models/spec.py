@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
@@ -131,6 +132,21 @@ class ModelSpec:
             return cls._from_fields(fields)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ArtifactError(f"{where}: damaged model spec: {error}") from error
+
+    @classmethod
+    def of_metadata(cls, metadata: Mapping[str, str], where: str) -> "ModelSpec":
+        """Read the spec that an .onnx file carries.
+
+        Raises:
+            ArtifactError: The file carries no spec, or one that this relume cannot read.
+        """
+        text = metadata.get("model_spec")
+        if text is None:
+            raise ArtifactError(
+                f"{where}: carries no model_spec: it was not written by relume; "
+                "convert the original checkpoint with `relume convert`"
+            )
+        return cls.from_json(text, where)
 
     @classmethod
     def _from_fields(cls, fields: dict[str, Any]) -> "ModelSpec":

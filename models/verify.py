@@ -20,10 +20,13 @@ import onnx
 import torch
 from torch import fx
 
+from models.build import build
+from models.checkpoint import Checkpoint
 from models.errors import ParityError
 from models.export import OPSET
 from models.graph import Array, Graph, Shape
 from models.report import Measured, Report
+from models.self_test import SelfTest, pictures
 from models.session import Session
 
 NOISE_FACTOR = 2  # two float32 programs, each off by the noise, in opposite directions
@@ -62,6 +65,27 @@ def verify(module: fx.GraphModule, graph: Graph, proto: onnx.ModelProto | None) 
                 f"{one.noise:.3g}"
             )
     return Report(tuple(found), None if proto is None else OPSET)
+
+
+def self_test(checkpoint: Checkpoint) -> SelfTest | None:
+    """Return what the network gives for the self-test's pictures; None if none can serve it.
+
+    Raises:
+        ParityError: What it gives is not finite.
+    """
+    spec, graph = checkpoint.spec.input, checkpoint.network.graph
+    if spec is None or not (graph.dynamic or graph.inputs[0].shape[0] == 1):
+        return None
+    module = build(checkpoint.network)
+    exact = copy.deepcopy(module).double()
+    runs = []
+    for row in pictures(spec):  # one at a time, for a network may take no more
+        inputs = [row[None]]
+        runs.append(_compare(module, None, inputs, run(exact, inputs, torch.float64)))
+    outputs = np.concatenate([one.exact[0] for one in runs])
+    noise = max(one.noise[0] for one in runs)
+    bound = max(NOISE_FACTOR * noise, SCALE_STEPS * EPSILON * float(np.abs(outputs).max(initial=0)))
+    return SelfTest(outputs.astype(np.float32), bound)
 
 
 def _check_tensors(module: fx.GraphModule) -> None:
@@ -106,6 +130,13 @@ def _run(
     if not _are_finite(reference):
         inputs = [np.abs(one) for one in inputs]
         reference = run(exact, inputs, torch.float64)
+    return _compare(module, session, inputs, reference)
+
+
+def _compare(
+    module: fx.GraphModule, session: Session | None, inputs: list[Array], reference: list[Array]
+) -> _Run:
+    shapes = tuple(one.shape for one in inputs)
     ours = run(module, inputs)
     with _without_onednn():
         other = run(module, inputs)
@@ -113,7 +144,7 @@ def _run(
         max(pair) for pair in zip(_apart(ours, reference), _apart(other, reference), strict=True)
     ]
     onnx_outputs = session.run(*inputs) if session is not None else None
-    found = _Run(tuple(shapes), reference, ours, onnx_outputs, noise)
+    found = _Run(shapes, reference, ours, onnx_outputs, noise)
     if not _are_finite([*found.exact, *found.ours, *(found.onnx or ())]):
         raise ParityError(
             f"{_fed(found.shapes)}: outputs are not finite: numbers too large or too small for the "

@@ -28,8 +28,9 @@ COMMANDS = {
     "onnx": Command("converters.cli", "pt_to_onnx", "write the .onnx of a .pt"),
     "export": Command("converters.library", "export", "write weights as timm or torchvision do"),
     "verify": Command(
-        "converters.cli", "verify", "hold a checkpoint's layers against their definitions"
+        "relume.verify", "main", "hold a checkpoint, or a precision, against what it should give"
     ),
+    "quantize": Command("relume.precision", "quantize", "write an .onnx in int8 or fp16, measured"),
     "classify": Command(
         "relume.classify", "main", "say what is in images, folders of them as well"
     ),

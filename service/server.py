@@ -6,16 +6,18 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import ceil
 from types import FrameType
 
 import uvicorn
 
-from models.terminal import reports_errors
+from models.terminal import escaped, reports_errors
 from service.app import create_app
+from service.connections import protocol
+from service.observation import log_to_stderr
 from service.settings import KEYS, Settings
-
-GRACE_S = 8  # `docker stop` kills after ten
+from service.workers import serve_by_workers
 
 
 @reports_errors
@@ -27,28 +29,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        asyncio.run(_serve(settings))
+        log_to_stderr(settings.log_format)
+        if settings.workers > 1:
+            return serve_by_workers(settings, _listen, _say)
+        asyncio.run(serve(settings, lambda: _listen(settings.host, settings.port), _say))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     return 0
 
 
-async def _serve(settings: Settings) -> None:
-    """Load the model, then open the port, then serve.
+async def serve(
+    settings: Settings,
+    listener: Callable[[], socket.socket],
+    say: Callable[[list[str], socket.socket], None],
+) -> None:
+    """Load the models, then open the port, then serve until a signal.
 
     The lifespan is run here and not by uvicorn, which would print a traceback for a missing model.
+
+    Args:
+        settings: What to serve, and how.
+        listener: Opens the port; called once the models are ready.
+        say: Is given the lines that describe what serves, and the port.
     """
     app = create_app(settings)
     config = uvicorn.Config(
-        app, lifespan="off", log_level="warning", timeout_graceful_shutdown=GRACE_S
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        http=protocol(header_s=settings.header_s, max_connections=settings.max_connections),
+        ws="none",
+        backlog=settings.max_connections,
+        timeout_graceful_shutdown=ceil(settings.drain_s),
     )
     async with app.router.lifespan_context(app):
-        with _listen(settings.host, settings.port) as listener:
-            classifier = app.state.served.classifier
-            print(f"model: {classifier.spec.name}", file=sys.stderr)
-            print(f"device: {classifier.reason}", file=sys.stderr)
-            print(f"listening on {_address(listener)}", file=sys.stderr, flush=True)
-            await uvicorn.Server(config).serve(sockets=[listener])
+        with listener() as opened:
+            lines: list[str] = []
+            for served in app.state.service.catalog.served:
+                lines += [f"model: {served.name}", f"device: {served.engine.reason}"]
+                lines += [f"checked: {served.checked}"]
+            say(lines, opened)
+            await uvicorn.Server(config).serve(sockets=[opened])
+
+
+def _say(lines: list[str], listener: socket.socket) -> None:
+    for line in [*lines, f"listening on {_address(listener)}"]:
+        print(escaped(line), file=sys.stderr, flush=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -82,10 +110,21 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Classify images over HTTP. A flag goes before its environment variable."
+        description="Classify images over HTTP. A flag goes before its environment variable; "
+        "docs/deploying.md lists the variables that have no flag."
     )
     parser.add_argument("--model", metavar="PATH", help=".onnx file or its folder (CLASSIFY_MODEL)")
+    parser.add_argument(
+        "--models", metavar="DIR", help="folder of .onnx files, kept up with (CLASSIFY_MODELS)"
+    )
     parser.add_argument("--host", metavar="H", help="address to listen on (CLASSIFY_HOST)")
     parser.add_argument("--port", metavar="N", type=int, help="port, 0: any (CLASSIFY_PORT)")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), help="CLASSIFY_DEVICE")
+    parser.add_argument("--engine", choices=("onnxruntime", "openvino"), help="CLASSIFY_ENGINE")
+    parser.add_argument(
+        "--precision", choices=("float32", "bf16"), help="what is computed in (CLASSIFY_PRECISION)"
+    )
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="processes on the one port (CLASSIFY_WORKERS)"
+    )
     return parser

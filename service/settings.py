@@ -1,18 +1,23 @@
 """The service's settings: environment variables, read once."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, get_args
 
+from models.engines import EngineName, Precision
 from models.errors import ArtifactError, LegacyModelError
 
 DeviceChoice = Literal["auto", "cuda", "cpu"]
+LogFormat = Literal["text", "json"]
 
 _COMMANDS = {  # what makes an .onnx of what people put in its place
     ".t7": "relume convert",
     ".t7.gz": "relume convert",
     ".t7.xz": "relume convert",
+    ".params": "relume convert",
+    ".params.gz": "relume convert",
+    ".params.xz": "relume convert",
     ".pt": "relume onnx",
     ".safetensors": "relume onnx",
 }
@@ -24,30 +29,69 @@ class SettingError(LegacyModelError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything about the service that is not in the artifact.
+    """Everything about the service that is not in an artifact; docs/deploying.md says it in full.
 
     Attributes:
-        model: CLASSIFY_MODEL: an .onnx file, or a folder that holds exactly one.
+        models: CLASSIFY_MODELS: folder of artifacts; what changes in it is taken up.
+        model: CLASSIFY_MODEL: one file, or another folder, instead of that.
+        default_model: CLASSIFY_DEFAULT_MODEL: who answers requests that name none.
+        reload_s: CLASSIFY_RELOAD_S: seconds between two looks at the files; 0 never looks again.
+        engine: CLASSIFY_ENGINE: the library that computes.
         device: CLASSIFY_DEVICE: `cuda` refuses to start without a GPU, `auto` takes what there is.
-        threads: CLASSIFY_THREADS: of one inference on the CPU; None leaves it to onnxruntime,
-            which takes every core it sees, also those that a container may not use.
-        max_batch: CLASSIFY_MAX_BATCH: images that are run at once when that many wait.
-        queue: CLASSIFY_QUEUE: images that may wait; one more is answered 503.
-        max_upload_bytes: CLASSIFY_MAX_UPLOAD_BYTES: of one image file.
+        precision: CLASSIFY_PRECISION: what float32 files are computed in.
+        threads: CLASSIFY_THREADS: cores to compute on; None for all that the process may use.
+        workers: CLASSIFY_WORKERS: processes that serve the one port.
+        max_batch: CLASSIFY_MAX_BATCH: images that are run at once when that many wait; None leaves
+            it to the engine.
+        queue: CLASSIFY_QUEUE: images that may wait for a model; one more is answered 503.
+        max_images: CLASSIFY_MAX_IMAGES: of one request.
+        max_upload_bytes: CLASSIFY_MAX_UPLOAD_BYTES: of one request's images together.
         max_pixels: CLASSIFY_MAX_PIXELS: of one image once it is decoded.
+        max_connections: CLASSIFY_MAX_CONNECTIONS: open at the same time; one more gets 503.
+        header_s: CLASSIFY_HEADER_S: seconds for a request's headers.
+        body_s: CLASSIFY_BODY_S: seconds for its body.
+        request_s: CLASSIFY_REQUEST_S: seconds from the whole body to the answer.
+        drain_s: CLASSIFY_DRAIN_S: seconds for those inside to be answered at the end.
+        tokens: CLASSIFY_TOKENS: one of these must be sent; empty lets everybody in.
+        cors_origins: CLASSIFY_CORS_ORIGINS: whose pages may call; empty for none but our own.
+        url_hosts: CLASSIFY_URL_HOSTS: where images may be fetched from; empty for nowhere.
+        log_format: CLASSIFY_LOG_FORMAT: `text` for people, `json` for programs.
+        traces: CLASSIFY_TRACES: OTLP endpoint that traces are sent to; empty for none.
         host: CLASSIFY_HOST: address to listen on.
         port: CLASSIFY_PORT: port to listen on; 0 takes any free one.
     """
 
-    model: Path = Path("artifacts")
+    models: Path = Path("artifacts")
+    model: Path | None = None
+    default_model: str = ""
+    reload_s: float = 2.0  # a look costs one `stat` a file
+    engine: EngineName = "onnxruntime"
     device: DeviceChoice = "auto"
+    precision: Precision = "float32"
     threads: int | None = None
-    max_batch: int = 8  # on a CPU more gains nothing; waiting 8 inferences is still bearable
+    workers: int = 1  # one process uses every core, and its batches are larger
+    max_batch: int | None = None
     queue: int = 64  # eight full batches: whoever waits longer is better told to come back
+    max_images: int = 32  # half a queue, so that one request does not fill it
     max_upload_bytes: int = 20 * 2**20  # a photo of 50 megapixels at the best JPEG quality
     max_pixels: int = 50_000_000  # 15 bytes each at the peak of decoding; phones give 48 million
-    host: str = "127.0.0.1"  # this machine only: there is no authentication
+    max_connections: int = 512  # half of the files that a process may have open, by default
+    header_s: float = 10.0  # a header is one packet: who takes longer does so on purpose
+    body_s: float = 30.0  # a photo of 3 MB over a line of 1 Mbit/s
+    request_s: float = 30.0  # far beyond a full queue, which is over in seconds
+    drain_s: float = 8.0  # `docker stop` kills after ten
+    tokens: tuple[str, ...] = field(default=(), repr=False)
+    cors_origins: tuple[str, ...] = ()
+    url_hosts: tuple[str, ...] = ()
+    log_format: LogFormat = "text"
+    traces: str = ""
+    host: str = "127.0.0.1"  # this machine only: there is no authentication by default
     port: int = 8000
+
+    @property
+    def source(self) -> Path:
+        """The file or folder that is served."""
+        return self.models if self.model is None else self.model
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -63,34 +107,25 @@ class Settings:
         return cls(**values)
 
 
-def model_file(path: Path) -> Path:
-    """Return the .onnx that `path` is, or the only one in the folder that it is.
+def artifacts(path: Path) -> list[Path]:
+    """Return the .onnx files that `path` is, or that are in the folder that it is, sorted.
 
     Raises:
-        ArtifactError: There is none, several, or a checkpoint that must be converted first.
+        ArtifactError: There is none, or a checkpoint that must be converted first.
     """
-    if path.is_dir():
-        return _only_model(path)
-    cure = _cure(path)
-    if cure is not None:
-        raise ArtifactError(f"{path}: the service runs .onnx: {cure}")
-    return path
-
-
-def _only_model(folder: Path) -> Path:
-    files = sorted(folder.iterdir())
-    models = [file for file in files if file.suffix == ".onnx"]
-    if len(models) == 1:
-        return models[0]
-    if models:
-        names = ", ".join(file.name for file in models)
-        raise ArtifactError(f"{folder}: found {names}: name one, with --model or CLASSIFY_MODEL")
-    cures = [cure for file in files if (cure := _cure(file)) is not None]
+    if not path.is_dir():
+        if (cure := conversion(path)) is not None:
+            raise ArtifactError(f"{path}: the service runs .onnx: {cure}")
+        return [path]
+    files = sorted(path.iterdir())
+    if found := [file for file in files if file.suffix == ".onnx" and file.name[0] != "."]:
+        return found
+    cures = [cure for file in files if (cure := conversion(file)) is not None]
     cure = cures[0] if cures else "put one there, or set CLASSIFY_MODEL to a file"
-    raise ArtifactError(f"{folder}: found no .onnx: {cure}")
+    raise ArtifactError(f"{path}: found no .onnx: {cure}")
 
 
-def _cure(file: Path) -> str | None:
+def conversion(file: Path) -> str | None:
     """Return how the .onnx of a checkpoint is made; None for a file that is no checkpoint."""
     for suffix, command in _COMMANDS.items():
         if file.name.endswith(suffix):
@@ -113,22 +148,63 @@ def _number(least: int, most: int | None = None) -> Callable[[str, str], int]:
     return parse
 
 
-def _device(key: str, text: str) -> DeviceChoice:
-    if text not in ("auto", "cuda", "cpu"):
-        raise SettingError(f"{key}: found {text!r}, expected auto, cuda or cpu")
-    return cast(DeviceChoice, text)
+def _seconds(key: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError as error:
+        raise SettingError(f"{key}: found {text!r}, expected seconds") from error
+    if not 0 <= seconds < 1e6:  # also refuses what is not a number
+        raise SettingError(f"{key}: found {text!r}, expected seconds from 0")
+    return seconds
+
+
+def _one_of(choices: Any) -> Callable[[str, str], str]:
+    names = get_args(choices)
+    wanted = f"{', '.join(names[:-1])} or {names[-1]}"
+
+    def parse(key: str, text: str) -> str:
+        if text not in names:
+            raise SettingError(f"{key}: found {text!r}, expected {wanted}")
+        return text
+
+    return parse
+
+
+def _list(key: str, text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (one.strip() for one in text.split(","))))
+
+
+def _text(key: str, text: str) -> str:
+    return text
 
 
 KEYS = {name: f"CLASSIFY_{name.upper()}" for name in Settings.__dataclass_fields__}
 
 _PARSERS: dict[str, Callable[[str, str], object]] = {
+    "models": lambda key, text: Path(text),
     "model": lambda key, text: Path(text),
-    "device": _device,
+    "default_model": _text,
+    "reload_s": _seconds,
+    "engine": _one_of(EngineName),
+    "device": _one_of(DeviceChoice),
+    "precision": _one_of(Precision),
     "threads": _number(1, 1024),
+    "workers": _number(1, 1024),
     "max_batch": _number(1),
     "queue": _number(1),
+    "max_images": _number(1),
     "max_upload_bytes": _number(1),
     "max_pixels": _number(1),
-    "host": lambda key, text: text,
+    "max_connections": _number(1),
+    "header_s": _seconds,
+    "body_s": _seconds,
+    "request_s": _seconds,
+    "drain_s": _seconds,
+    "tokens": _list,
+    "cors_origins": _list,
+    "url_hosts": _list,
+    "log_format": _one_of(LogFormat),
+    "traces": _text,
+    "host": _text,
     "port": _number(0, 65535),
 }

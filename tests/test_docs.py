@@ -9,8 +9,12 @@ from converters import cli
 from docs import layers, mxnet
 from models import errors
 from models.presets import PRESETS
+from relume import precision
 from relume.__main__ import COMMANDS
-from service.settings import KEYS
+from service import server
+from service.app import create_app
+from service.problems import KINDS
+from service.settings import KEYS, Settings
 from tests.oracles import ROOT
 
 PAGES = sorted(
@@ -69,3 +73,27 @@ def test_the_error_tree_is_whole() -> None:
     """Every error class of models is drawn, with the class that it derives from."""
     classes = [one for one in vars(errors).values() if isinstance(one, type)]
     assert all(one.__name__ in str(errors.__doc__) for one in classes if issubclass(one, Exception))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_problem_is_in_the_docs(name: str) -> None:
+    """With the status that it has."""
+    assert f"| `{name}` | {KINDS[name].status} |" in TEXT
+
+
+@pytest.mark.parametrize("path", sorted(create_app(Settings()).openapi()["paths"]))
+def test_every_path_is_in_the_docs(path: str) -> None:
+    """A path that nobody can read about is not there."""
+    page = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    assert path.replace("/versions/{version}", "") in page
+
+
+def test_every_flag_of_the_service_is_in_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of `relume serve`, `relume quantize` and `relume verify --precision`."""
+    page = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    found: set[str] = set()
+    for main in (server.main, precision.quantize, precision.verify):
+        with pytest.raises(SystemExit, match="0"):
+            main(["--help"])
+        found |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    assert [flag for flag in sorted(found - {"--help", "--out"}) if flag not in page] == []

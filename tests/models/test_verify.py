@@ -9,12 +9,16 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from models.build import build
+from models.checkpoint import Checkpoint
 from models.errors import ParityError
 from models.export import OPSET, export_onnx
 from models.graph import Graph, Network
 from models.report import Report
-from models.verify import DRAWS, NOISE_FACTOR, TOP, run, verify
+from models.self_test import FLOAT32_BOUNDS, pictures
+from models.session import Session
+from models.verify import DRAWS, NOISE_FACTOR, TOP, run, self_test, verify
 from tests.small_networks import CLASSIFIER, TWO_IN_TWO_OUT, Layer, batches, chain, filled, graph_of
+from tests.tiny_onnx import INPUT, SIDE, spec
 
 ALTERED = 1e-4  # outputs are near 50, where float32 has steps of 4e-6 and noise of a few of them
 WIDE = chain((2, 3), ("Linear", {"in_features": 3, "out_features": 7}), dynamic=True)
@@ -308,3 +312,34 @@ def test_a_graph_that_is_not_dynamic_is_not_resized() -> None:
     """A fixed reshape is verified as it is."""
     graph = chain((2, 4), ("Reshape", {"shape": (2, 2, 2)}))
     assert verify(build(filled(graph)), graph, None).measured[0].inputs == ((2, 4),)
+
+
+def classifier(batch: int, *, dynamic: bool = False) -> Graph:
+    """Return a network of images as large as the tiny artifact's."""
+    conv = {"in_channels": 3, "out_channels": 4, "kernel_size": 3}
+    linear = {"in_features": 4 * (SIDE - 2) ** 2, "out_features": 7}
+    flatten = {"start_dim": 1, "end_dim": -1}
+    layers = (("Conv2d", conv), ("ReLU", {}), ("Flatten", flatten), ("Linear", linear))
+    return chain((batch, 3, SIDE, SIDE), *layers, dynamic=dynamic)
+
+
+@pytest.mark.parametrize("dynamic", [True, False], ids=["any batch", "batch of 1"])
+def test_the_self_test_is_what_the_network_gives(dynamic: bool) -> None:
+    """The stored answers are float64's; onnxruntime is within the stored bound of them."""
+    graph = classifier(2, dynamic=True) if dynamic else classifier(1)
+    network = filled(graph)
+    test = self_test(Checkpoint(spec(), network, Report((), None)))
+    assert test is not None
+    images = pictures(INPUT)
+    exact = run(build(network).double(), [images[:1]], torch.float64)[0]
+    np.testing.assert_array_equal(test.outputs[:1], exact.astype(np.float32))
+    session = Session(export_onnx(build(network), graph).SerializeToString())
+    outputs = np.concatenate([session.run(row[None])[0] for row in images])
+    assert test.check(outputs, "float32", "onnxruntime") <= 1 / FLOAT32_BOUNDS
+
+
+def test_what_cannot_be_served_has_no_self_test() -> None:
+    """A network that takes no image, or several at a time only."""
+    network = filled(classifier(2))
+    assert self_test(Checkpoint(spec(), network, Report((), None))) is None
+    assert self_test(Checkpoint(spec(None), network, Report((), None))) is None

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from models.errors import ArtifactError, LegacyModelError, SpecError
-from service.app import FORM_BYTES, STATUSES, create_app
-from service.classifier import Classifier
+from service.app import create_app
+from service.intake import FORM_BYTES
+from service.problems import KINDS
+from service.served import Served
 from service.settings import Settings
 from tests.service.conftest import Serve, bright_top, encoded, plain
 from tests.tiny_onnx import INPUT, LABELS, Tiny, spec
@@ -31,6 +33,18 @@ ROTATED_180[0x0112] = 3  # EXIF orientation: the first row of the file is the pi
 async def post(client: httpx.AsyncClient, image: bytes, **query: str) -> httpx.Response:
     """Send one image."""
     return await client.post("/classify", files={"img": ("a.png", image)}, params=query)
+
+
+def problem(response: httpx.Response) -> str:
+    """Return which problem an answer is, after a look at its form."""
+    assert response.headers["Content-Type"] == "application/problem+json"
+    content = response.json()
+    assert set(content) == {"type", "title", "status", "detail", "error"}
+    name = str(content["type"]).removeprefix("/problems/")
+    assert (content["status"], content["title"]) == KINDS[name][:2]
+    assert response.status_code == content["status"]
+    assert content["error"] == content["detail"]
+    return name
 
 
 async def top(client: httpx.AsyncClient, image: bytes, **query: str) -> str:
@@ -114,7 +128,7 @@ async def test_a_bad_image_is_answered_with_one_sentence(
     async with serve(max_pixels=10_000) as client:
         response = await post(client, image)
     assert response.status_code == status
-    assert set(response.json()) == {"detail"}
+    problem(response)
     assert detail in response.json()["detail"]
     assert "\n" not in response.json()["detail"]
 
@@ -126,9 +140,9 @@ async def test_a_file_over_the_limit_is_413(serve: Serve) -> None:
         assert await top(client, image) == "red"
         response = await post(client, image + b"\0")
     assert response.status_code == 413
-    assert response.json() == {
-        "detail": f"the upload is larger than {len(image):,} bytes: send a smaller image"
-    }
+    assert problem(response) == "too-many-bytes"
+    expected = f"the upload is larger than {len(image):,} bytes: send a smaller image"
+    assert response.json()["detail"] == expected
 
 
 async def test_a_large_upload_is_refused_before_it_is_read(serve: Serve) -> None:
@@ -167,9 +181,17 @@ async def test_an_upload_that_hides_its_length_is_cut_off(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "detail"),
     [
-        pytest.param({}, 422, "img: expected an image file", id="no body"),
+        pytest.param({}, 415, "found no Content-Type, expected multipart", id="no body"),
+        pytest.param(
+            {"content": b"x", "headers": {"Content-Type": "text/plain"}},
+            415,
+            "found text/plain, expected multipart/form-data with the field img, image/* or",
+            id="text",
+        ),
         pytest.param({"files": {"image": b"x"}}, 422, "img: expected an image file", id="field"),
-        pytest.param({"data": {"img": "text"}}, 422, "img: expected an image file", id="text"),
+        pytest.param(
+            {"data": {"img": "text"}}, 415, "found application/x-www-form", id="no form of files"
+        ),
         pytest.param(
             {"files": {"img": b"x"}, "params": {"exif": "no"}},
             422,
@@ -191,7 +213,7 @@ async def test_a_wrong_request_is_answered_with_one_sentence(
     async with serve() as client:
         response = await client.request("POST", "/classify", **arguments)  # type: ignore[arg-type]
     assert response.status_code == status
-    assert set(response.json()) == {"detail"}
+    problem(response)
     assert response.json()["detail"].startswith(detail)
 
 
@@ -201,30 +223,30 @@ async def test_a_full_queue_is_503_with_retry_after(
     """When as many wait as may, the next is told when to come back; those inside are answered."""
     opened, running = threading.Event(), threading.Event()
     opened.set()  # for the warm-up
-    predict = Classifier.predict
+    run = Served.run
 
-    def gated(classifier: Classifier, batch: np.ndarray) -> np.ndarray:
+    def gated(served: Served, batch: np.ndarray, alone: bool) -> np.ndarray:
         running.set()
         assert opened.wait(timeout=10)
-        return predict(classifier, batch)
+        return run(served, batch, alone)
 
-    monkeypatch.setattr(Classifier, "predict", gated)
+    monkeypatch.setattr(Served, "run", gated)
     image = encoded(plain("red"))
     async with serve(queue=1, max_batch=1) as client:
         opened.clear()
         running.clear()
         first = asyncio.create_task(post(client, image))
         await asyncio.to_thread(running.wait, 10)
-        two = [asyncio.create_task(post(client, image)) for _ in range(2)]
-        (refused,), (inside,) = await asyncio.wait(two, return_when=asyncio.FIRST_COMPLETED)
+        more = [asyncio.create_task(post(client, image)) for _ in range(3)]
+        (refused,), inside = await asyncio.wait(more, return_when=asyncio.FIRST_COMPLETED)
         opened.set()
-        answered = await asyncio.gather(first, inside)
+        answered = await asyncio.gather(first, *inside)
     assert refused.result().status_code == 503
     assert refused.result().headers["Retry-After"] == "1"
-    assert refused.result().json() == {
-        "detail": "the queue is full (1 images): send the image again in a moment"
-    }
-    assert [response.status_code for response in answered] == [200, 200]
+    assert problem(refused.result()) == "overloaded"
+    expected = "the queue is full (1 images): send the image again in a moment"
+    assert refused.result().json()["detail"] == expected
+    assert [response.status_code for response in answered] == [200, 200, 200]
 
 
 async def test_ready_means_that_a_batch_was_answered(tiny_model: Path) -> None:
@@ -245,25 +267,26 @@ async def test_ready_means_that_a_batch_was_answered(tiny_model: Path) -> None:
         refused = await post(client, encoded(plain("red")))
     assert refused.status_code == 503
     assert refused.headers["Retry-After"] == "1"
-    assert "the model is not ready yet" in refused.json()["detail"]
+    assert "no model is ready yet" in refused.json()["detail"]
 
 
 async def test_a_failure_of_the_model_is_500_and_the_service_lives_on(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An image on which the network fails costs only its own request."""
-    predict = Classifier.predict
+    run = Served.run
 
-    def fails_on_green(classifier: Classifier, batch: np.ndarray) -> np.ndarray:
+    def fails_on_green(served: Served, batch: np.ndarray, alone: bool) -> np.ndarray:
         if batch[0, 1].min() > 0:
             raise ArtifactError("broken")
-        return predict(classifier, batch)
+        return run(served, batch, alone)
 
-    monkeypatch.setattr(Classifier, "predict", fails_on_green)
+    monkeypatch.setattr(Served, "run", fails_on_green)
     async with serve() as client:
         response = await post(client, encoded(plain("lime")))
         assert response.status_code == 500
-        assert response.json() == {"detail": "the service failed on this image: see its log"}
+        assert problem(response) == "internal-error"
+        assert response.json()["detail"] == "the service failed on this: see its log"
         assert await top(client, encoded(plain("red"))) == "red"
 
 
@@ -324,8 +347,9 @@ async def test_the_documentation_page_describes_every_status(serve: Serve) -> No
         assert (await client.get("/docs")).status_code == 200
         schema = (await client.get("/openapi.json")).json()
     answers = schema["paths"]["/classify"]["post"]["responses"]
-    assert set(answers) == {"200", "400", "413", "422", "503"}
-    assert {int(status) for status in answers} >= set(STATUSES.values())
+    assert {int(status) for status in answers} - {200} == {
+        kind.status for name, kind in KINDS.items() if name != "method-not-allowed"
+    }
 
 
 def test_the_service_needs_no_torch() -> None:

@@ -1,0 +1,128 @@
+"""What stands before the routes: tokens, places, and limits of what comes in."""
+
+import asyncio
+import hmac
+import time
+from hashlib import sha256
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.intake import FORM_BYTES, too_large
+from service.problems import Refusal, response
+
+OPEN_PATHS = ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+BASE64 = 4 / 3  # how much longer an image is as base64
+
+
+def takes_images(scope: Scope) -> bool:
+    """Tell whether a request is for the network."""
+    path = scope["path"]
+    return scope["method"] == "POST" and (
+        path in ("/classify", "/classify/batch")
+        or (path.startswith("/v2/models/") and path.endswith("/infer"))
+    )
+
+
+class Tokens:
+    """Lets in who sends one of the tokens; orchestrators and the page need none.
+
+    Tokens are compared by their digests and in constant time, so that time tells nothing of them.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: tuple[str, ...]) -> None:
+        self._app = app
+        self._digests = [sha256(token.encode()).digest() for token in tokens]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on if it may pass."""
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not self._known(scope):
+            refusal = Refusal("unauthorized", "expected the header Authorization: Bearer TOKEN")
+            await response(refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _known(self, scope: Scope) -> bool:
+        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        given = sha256(token.strip().encode()).digest()
+        matches = [hmac.compare_digest(given, one) for one in self._digests]
+        return scheme.lower() == "bearer" and any(matches)
+
+
+class Admission:
+    """Lets in as many requests at once as may be decoded, wait and run; the rest get 503 at once.
+
+    It decides before a body is read, so that the memory that uploads take has a limit.
+    """
+
+    def __init__(self, app: ASGIApp, places: int) -> None:
+        self._app = app
+        self._places = places
+        self._inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand an image on if there is a place for it, and anything else in any case."""
+        if scope["type"] != "http" or not takes_images(scope):
+            await self._app(scope, receive, send)
+            return
+        if self._inside >= self._places:
+            detail = f"{self._inside} requests are being worked on: ask again in a moment"
+            await response(Refusal("overloaded", detail))(scope, receive, send)
+            return
+        self._inside += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._inside -= 1
+
+
+class BodyLimit:
+    """Refuses a body that is too large before it is all here, or that comes too slowly.
+
+    One that hides its length is counted as it comes in.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on, and count what comes in."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit = self._limit(headers)
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
+            refusal = Refusal("too-many-bytes", too_large(self._max_bytes))
+            await response(refusal)(scope, receive, send)
+            return
+        await self._app(scope, self._counted(receive, limit), send)
+
+    def _limit(self, headers: Headers) -> int:
+        is_json = headers.get("content-type", "").startswith("application/json")
+        return int(self._max_bytes * (BASE64 if is_json else 1)) + FORM_BYTES
+
+    def _counted(self, receive: Receive, limit: int) -> Receive:
+        received, end, whole = 0, time.monotonic() + self._seconds, False
+
+        async def counted() -> Message:
+            nonlocal received, whole
+            if whole:  # nothing comes any more but the news that the client has gone
+                return await receive()
+            try:
+                async with asyncio.timeout(max(end - time.monotonic(), 0)):
+                    message = await receive()
+            except TimeoutError:
+                raise Refusal(
+                    "slow-request", f"the body did not come within {self._seconds:g} seconds"
+                ) from None
+            received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
+            if received > limit:
+                raise Refusal("too-many-bytes", too_large(self._max_bytes))
+            return message
+
+        return counted

@@ -1,0 +1,211 @@
+"""What can be seen of the service from outside: metrics, logs, and the time of each stage."""
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.pipeline import Answer, Observer
+from service.problems import response
+from service.served import Served
+
+LOG = logging.getLogger("relume")
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)  # nothing that could break a line of a log
+_FIELDS = ("file", "method", "path", "status", "duration_ms", "client")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ROWS = (1, 2, 4, 8, 16, 32, 64)
+STAGES = ("decode", "preprocess", "queue", "inference")
+
+
+class Metrics:
+    """The service's figures, for Prometheus."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "relume_requests", "Answered requests.", ("route", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "relume_request_seconds",
+            "From a request's headers to its answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.stages = Histogram(
+            "relume_stage_seconds",
+            "Time of one image in each stage.",
+            ("model", "stage"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.engine = Histogram(
+            "relume_engine_seconds",
+            "Time of one batch.",
+            ("model",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.rows = Histogram(
+            "relume_batch_rows",
+            "Images in one batch.",
+            ("model",),
+            buckets=_ROWS,
+            registry=registry,
+        )
+        self.waiting = Gauge(
+            "relume_waiting_images",
+            "Images that are inside and not being run.",
+            ("model",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.rejections = Counter(
+            "relume_rejections", "Refused requests and images.", ("type",), registry=registry
+        )
+        self.info = Gauge(
+            "relume_model_info",
+            "What is served: 1 for each.",
+            ("model", "version", "precision", "engine", "device"),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def page(self, served: Iterable[Served]) -> bytes:
+        """Return all figures as Prometheus reads them."""
+        self.info.clear()
+        for one in served:
+            self.waiting.labels(one.name).set(one.pipeline.waiting)
+            engine = one.engine
+            labels = (one.name, one.version, engine.precision, engine.name, engine.device)
+            self.info.labels(*labels).set(1)
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        several = CollectorRegistry()
+        multiprocess.MultiProcessCollector(several)  # type: ignore[no-untyped-call]
+        return generate_latest(several)
+
+    def answered(self, model: str, answer: Answer) -> None:
+        """Count where the time of one image went."""
+        for stage, milliseconds in stages(answer).items():
+            self.stages.labels(model, stage).observe(milliseconds / 1000)
+
+
+def stages(answer: Answer) -> dict[str, float]:
+    """Return the milliseconds that an image spent in each stage."""
+    prepared = answer.prepared
+    took = (prepared.decode_ms, prepared.preprocess_ms, answer.queue_ms, answer.inference_ms)
+    return dict(zip(STAGES, took, strict=True))
+
+
+class Batches(Observer):
+    """Counts the batches of one model."""
+
+    def __init__(self, metrics: Metrics, model: str) -> None:
+        self._seconds = metrics.engine.labels(model)
+        self._rows = metrics.rows.labels(model)
+
+    def batch_ran(self, rows: int, seconds: float) -> None:
+        """Count a batch."""
+        self._rows.observe(rows)
+        self._seconds.observe(seconds)
+
+
+class Observed:
+    """Gives every request an id, times it, counts it, and logs it; bugs are logged whole."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, route: Callable[[str], str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on, and note what becomes of it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 0
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        REQUEST_ID.set(request_id)
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            LOG.exception("failed on %s", scope["path"])
+            if status == 0:
+                await response(error)(scope, receive, noted)
+        finally:
+            self._note(scope, status, time.perf_counter() - start)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        path = scope["path"]
+        route = self._route(path)
+        self._metrics.requests.labels(route, str(status or "gone")).inc()
+        self._metrics.seconds.labels(route).observe(seconds)
+        client = scope["client"][0] if scope.get("client") else None
+        LOG.debug(
+            "request",
+            extra={
+                "method": scope["method"],
+                "path": path,
+                "status": status or None,
+                "duration_ms": round(seconds * 1000, 2),
+                "client": client,
+            },
+        )
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, message, the request's id and what belongs to it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            "request_id": REQUEST_ID.get() or None,
+            **{name: getattr(record, name, None) for name in _FIELDS},
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps({key: value for key, value in line.items() if value is not None})
+
+
+def log_to_stderr(form: str) -> None:
+    """Send the log to stderr; programs are told of every request, people of models only."""
+    handler = logging.StreamHandler(sys.stderr)
+    as_json = form == "json"
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(message)s"))
+    for name, level in (("relume", logging.DEBUG if as_json else logging.INFO), ("uvicorn", 40)):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False

@@ -1,0 +1,228 @@
+"""From the bytes of images to what a network gives for them, many at once, none for nobody.
+
+An image is decoded and preprocessed in a thread, waits, and is run together with others that wait.
+There is no timer: a free lane takes what is there. While images come singly each is run at once on
+all cores; once as many are inside as there are lanes, each lane runs on a core of its own, because
+threads of one run wait for each other. A lane takes its share of what waits, up to `max_batch`.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+
+from models.errors import LegacyModelError
+
+
+class Overloaded(LegacyModelError):
+    """The queue is full, or the model is going."""
+
+
+class Prepared(NamedTuple):
+    """One image as the network wants it, and what that took."""
+
+    row: np.ndarray  # (3, H, W) float32
+    size: tuple[int, int]  # of the image, height and width
+    decode_ms: float
+    preprocess_ms: float
+
+
+class Answer(NamedTuple):
+    """What became of one image."""
+
+    output: np.ndarray  # (K,)
+    prepared: Prepared
+    queue_ms: float
+    inference_ms: float
+    batch: int  # rows of the batch that it was part of
+
+
+@dataclass(eq=False)
+class _Job:
+    answer: asyncio.Future[Answer]
+    prepared: Prepared
+    waiting_since: float = field(default_factory=time.perf_counter)
+
+
+class Stages(NamedTuple):
+    """What a pipeline does with images, each function in a thread.
+
+    Attributes:
+        prepare: An encoded image, and whether its orientation is applied, to a row.
+        run: N x 3 x H x W to N x K; `alone` lends the run every core.
+        lanes: How many runs may be under way at once.
+        max_batch: The largest N.
+    """
+
+    prepare: Callable[[bytes, bool], Prepared]
+    run: Callable[[np.ndarray, bool], np.ndarray]
+    lanes: int
+    max_batch: int
+
+
+class Observer:
+    """Is told what happens; by default nobody listens."""
+
+    def batch_ran(self, rows: int, seconds: float) -> None:
+        """A batch of so many rows took so long."""
+
+
+class Pipeline:
+    """The way through one network; at most `queue` images are in it besides those that run."""
+
+    def __init__(
+        self,
+        stages: Stages,
+        *,
+        queue: int,
+        decoders: ThreadPoolExecutor,
+        observer: Observer | None = None,
+    ) -> None:
+        self._stages = stages
+        self._queue = queue
+        self._decoders = decoders
+        self._observer = observer or Observer()
+        self._executor = ThreadPoolExecutor(stages.lanes, thread_name_prefix="lane")
+        # Rows are large: no more are made ahead than the lanes can take next.
+        self._ahead = asyncio.Semaphore(stages.lanes * stages.max_batch + stages.lanes)
+        self._ready: deque[_Job] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._inside = 0  # images from their acceptance to their answer
+        self._running = 0  # rows that are being run
+        self._alone = False
+        self._closing = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many images are inside and not being run."""
+        return self._inside - self._running
+
+    def reserve(self, count: int) -> "Reservation":
+        """Return the right to submit so many images; they are inside from now on.
+
+        Raises:
+            Overloaded: More would wait than may, or the model is going.
+        """
+        if self._closing:
+            raise Overloaded("the service is stopping: send the image again in a moment")
+        if self.waiting + count > self._queue + self._stages.max_batch:
+            raise Overloaded(
+                f"the queue is full ({self._queue} images): send the image again in a moment"
+            )
+        self._inside += count
+        self._empty.clear()
+        return Reservation(self, count)
+
+    async def image(self, data: bytes, *, orientation: bool) -> Answer:
+        """Return what the network gives for one encoded image, for which a place is reserved."""
+        async with self._ahead:  # until its row is being run
+            prepared = await asyncio.get_running_loop().run_in_executor(
+                self._decoders, self._stages.prepare, data, orientation
+            )
+            job = self._enter(prepared)
+            return await job.answer
+
+    async def row(self, row: np.ndarray) -> Answer:
+        """Return what the network gives for a row, 3 x H x W, for which a place is reserved."""
+        async with self._ahead:
+            return await self._enter(Prepared(row, row.shape[1:], 0.0, 0.0)).answer
+
+    def leave(self, count: int) -> None:
+        """Give places back; `Reservation` does."""
+        self._inside -= count
+        if self._inside == 0:
+            self._empty.set()
+
+    async def close(self) -> None:
+        """Answer every image that was accepted, refuse new ones, and end the threads."""
+        self._closing = True
+        await self._empty.wait()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._executor.shutdown(wait=False)
+
+    def _enter(self, prepared: Prepared) -> _Job:
+        job = _Job(asyncio.get_running_loop().create_future(), prepared)
+        self._ready.append(job)
+        self._dispatch()
+        return job
+
+    def _dispatch(self) -> None:
+        """Start what may start now."""
+        lanes = self._stages.lanes
+        while self._ready and self._ready[0].answer.cancelled():
+            self._ready.popleft()
+        while self._ready and not self._alone and len(self._tasks) < lanes:
+            free = lanes - len(self._tasks)
+            self._alone = lanes > 1 and free == lanes and len(self._ready) < lanes
+            share = len(self._ready) if self._alone else ceil(len(self._ready) / free)
+            jobs = self._take(min(share, self._stages.max_batch))
+            if not jobs:
+                self._alone = False
+                return
+            self._running += len(jobs)
+            task = asyncio.create_task(self._lane(jobs, alone=self._alone))
+            self._tasks.add(task)
+
+    def _take(self, count: int) -> list[_Job]:
+        """Return the next jobs, without those whose asker has gone."""
+        jobs: list[_Job] = []
+        while self._ready and len(jobs) < count:
+            job = self._ready.popleft()
+            if not job.answer.cancelled():
+                jobs.append(job)
+        return jobs
+
+    async def _lane(self, jobs: list[_Job], *, alone: bool) -> None:
+        """Run one batch. What goes wrong is the answer to its own rows only."""
+        start = time.perf_counter()
+        try:
+            batch = np.stack([job.prepared.row for job in jobs])
+            rows = await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._stages.run, batch, alone
+            )
+            self._settle(jobs, rows, start)
+        except Exception as error:
+            for job in jobs:
+                if not job.answer.done():
+                    job.answer.set_exception(error)
+        finally:
+            self._running -= len(jobs)
+            if alone:
+                self._alone = False
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.discard(task)
+            self._dispatch()
+
+    def _settle(self, jobs: list[_Job], rows: np.ndarray, start: float) -> None:
+        seconds = time.perf_counter() - start
+        self._observer.batch_ran(len(jobs), seconds)
+        for job, row in zip(jobs, rows, strict=True):
+            if not job.answer.done():
+                queue_ms = (start - job.waiting_since) * 1000
+                job.answer.set_result(
+                    Answer(row, job.prepared, queue_ms, seconds * 1000, len(jobs))
+                )
+
+
+class Reservation:
+    """Places in a pipeline; `with` gives them back."""
+
+    def __init__(self, pipeline: Pipeline, count: int) -> None:
+        self.pipeline = pipeline
+        self._count = count
+
+    def __enter__(self) -> Pipeline:
+        return self.pipeline
+
+    def __exit__(self, *_: object) -> None:
+        self.pipeline.leave(self._count)

@@ -1,0 +1,134 @@
+"""A loaded artifact, checked and warmed up, and the way through it."""
+
+import hashlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from models import geometry
+from models.decoding import decode
+from models.engines import Engine, EngineOptions, check_engine, open_engine
+from models.image_network import ImageNetwork
+from models.postprocess import Prediction, probabilities, top_k
+from models.preprocess import preprocess
+from models.report import Report
+from models.spec import ModelSpec
+from service.pipeline import Observer, Pipeline, Prepared, Stages
+from service.settings import Settings
+
+VERSION_DIGITS = 12  # of the SHA-256: 48 bits tell apart what anybody will ever serve
+
+
+class Served:
+    """What one artifact makes of images.
+
+    Attributes:
+        path: The file.
+        sha256: Of the file.
+        version: The digest's first digits.
+        modified: When the file was changed last, in seconds of the epoch.
+        spec: The artifact's own description.
+        report: What was measured when it was made; None where the file does not say.
+        engine: What runs it.
+        checked: What the engine's check found.
+        agreement: What was measured of a file of lower precision: top1, top5, images.
+        pipeline: The way through it.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        """Load, check and warm up an artifact.
+
+        Raises:
+            ArtifactError: It is none that the service can run.
+            SpecError: The network takes no image.
+            DeviceError: The device or the engine that was asked for cannot be had.
+            ParityError: The engine computes something else than the artifact says.
+        """
+        self.path, self.modified = path, path.stat().st_mtime if path.exists() else 0.0
+        self.engine: Engine = open_engine(path, _options(settings))
+        self.spec = ModelSpec.of_metadata(self.engine.metadata, str(path))
+        self.network = ImageNetwork(str(path), self.spec, self.engine.inputs, self._alone)
+        self.sha256 = _sha256(path)
+        self.version = self.sha256[:VERSION_DIGITS]
+        report = self.engine.metadata.get("report")
+        self.report = Report.from_json(report, str(path)) if report else None
+        self.agreement: dict[str, object] = json.loads(self.engine.metadata.get("precision", "{}"))
+        self.max_batch = self.network.fixed_batch or self.engine.max_batch
+        self._max_pixels = settings.max_pixels
+        black = np.zeros((*self.network.input.crop, 3), np.uint8)
+        self.network.probabilities(preprocess(black, self.network.input)[None])
+        self.checked = check_engine(self.engine, self.network.input)
+
+    @property
+    def name(self) -> str:
+        """What requests call it."""
+        return self.spec.name
+
+    def open(self, queue: int, decoders: ThreadPoolExecutor, observer: Observer) -> None:
+        """Make the way through it, on the running event loop."""
+        stages = Stages(self.prepare, self.run, self.engine.lanes, self.max_batch)
+        self.pipeline = Pipeline(stages, queue=queue, decoders=decoders, observer=observer)
+
+    def prepare(self, image: bytes, orientation: bool) -> Prepared:
+        """Return the row of an encoded image.
+
+        Args:
+            image: A whole file: JPEG, PNG, WebP or another format that Pillow reads.
+            orientation: Whether the camera's EXIF orientation is applied.
+
+        Raises:
+            ImageError: It cannot be decoded, or has too many pixels.
+        """
+        start = time.perf_counter()
+        pixels = decode(image, orientation=orientation, max_pixels=self._max_pixels)
+        decoded = time.perf_counter()
+        row = preprocess(pixels, self.network.input)
+        done = time.perf_counter()
+        height, width, _ = pixels.shape
+        return Prepared(row, (height, width), (decoded - start) * 1000, (done - decoded) * 1000)
+
+    def run(self, batch: np.ndarray, alone: bool) -> np.ndarray:
+        """Return what the network's last layer gives: N x 3 x H x W to N x K.
+
+        Raises:
+            ArtifactError: The network does not take the batch, or gives something else than one
+                finite number for each label.
+        """
+        return self.network.outputs(batch, lambda rows: self.engine.run(rows, alone=alone))
+
+    def best(self, output: np.ndarray, count: int) -> list[Prediction]:
+        """Return the `count` most probable classes of one row of outputs, best first."""
+        return top_k(probabilities(output[None], self.spec.output)[0], self.spec.labels, count)
+
+    def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Return the part of an image that the network sees: x, y, width, height, 0 to 1 each."""
+        spec = self.network.input
+        resized = geometry.resized(geometry.Size(*size), spec)
+        rows, columns = geometry.centre(resized, spec)
+        return (
+            columns.start / resized.width,
+            rows.start / resized.height,
+            len(columns) / resized.width,
+            len(rows) / resized.height,
+        )
+
+    def _alone(self, batch: np.ndarray) -> np.ndarray:
+        return self.engine.run(batch, alone=True)
+
+
+def _options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        engine=settings.engine,
+        device=settings.device,
+        precision=settings.precision,
+        threads=settings.threads,
+        max_batch=settings.max_batch,
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

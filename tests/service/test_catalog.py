@@ -1,0 +1,230 @@
+"""Models come and go with their files, and nobody who is being answered notices."""
+
+import asyncio
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from models.errors import ArtifactError
+from service.catalog import Catalog
+from service.problems import Refusal
+from service.settings import Settings
+from tests.service.conftest import Serve, encoded, plain
+from tests.tiny_onnx import LABELS, Tiny, spec
+
+pytestmark = pytest.mark.anyio
+SOON_S = 0.02
+
+
+def write(path: Path, name: str = "tiny", scale: float = 4.0) -> Path:
+    """Put a tiny artifact of a name in place at once, as `relume` does."""
+    temporary = path.with_suffix(".part")
+    Tiny(spec=replace(spec(), name=name), scale=scale).write(temporary)
+    os.replace(temporary, path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return an empty folder of models."""
+    path = tmp_path / "models"
+    path.mkdir()
+    return path
+
+
+def settings(folder: Path, **given: object) -> Settings:
+    """Return settings that look at the folder all the time."""
+    return replace(Settings(models=folder, device="cpu", threads=1, reload_s=SOON_S), **given)  # type: ignore[arg-type]
+
+
+async def until(condition: object, client: httpx.AsyncClient) -> list[dict[str, str]]:
+    """Wait until the listed models are as wanted; return them."""
+    assert callable(condition)
+    for _ in range(500):
+        listed: list[dict[str, str]] = (await client.get("/models")).json()["models"]
+        if condition(listed):
+            return listed
+        await asyncio.sleep(SOON_S)
+    raise AssertionError(f"nothing changed: {listed}")
+
+
+def names(listed: list[dict[str, str]]) -> list[str]:
+    return [one["model"] for one in listed]
+
+
+async def test_every_artifact_of_the_folder_is_served(serve: Serve, folder: Path) -> None:
+    """Each by its name; without one the service asks which, unless a default is set."""
+    write(folder / "a.onnx", "a")
+    write(folder / "b.onnx", "b")
+    image = {"img": encoded(plain("red"))}
+    async with serve(model=None, models=folder) as client:
+        assert names((await client.get("/models")).json()["models"]) == ["a", "b"]
+        for name in ("a", "b"):
+            answer = await client.post("/classify", params={"model": name}, files=image)
+            assert answer.json()["model"] == name
+        asked = await client.post("/classify", files=image)
+        assert asked.json()["type"] == "/problems/model-required"
+        assert asked.json()["detail"] == "?model=NAME is needed: there are a, b"
+        gone = await client.post("/classify", params={"model": "c"}, files=image)
+        assert gone.status_code == 404
+        assert gone.json()["detail"] == "no model 'c': there are a, b"
+    async with serve(model=None, models=folder, default_model="b") as client:
+        assert (await client.post("/classify", files=image)).json()["model"] == "b"
+
+
+async def test_a_default_that_is_not_there_stops_the_start(serve: Serve, folder: Path) -> None:
+    """It is named, with what there is."""
+    write(folder / "a.onnx", "a")
+    with pytest.raises(ArtifactError, match="CLASSIFY_DEFAULT_MODEL: found 'b', expected one of a"):
+        async with serve(model=None, models=folder, default_model="b"):
+            pass
+
+
+async def test_a_new_file_is_taken_up_and_a_removed_one_let_go(serve: Serve, folder: Path) -> None:
+    """Without a restart, and without a moment in which nothing is served."""
+    first = write(folder / "a.onnx", "a")
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        write(folder / "b.onnx", "b")
+        await until(lambda listed: names(listed) == ["a", "b"], client)
+        first.unlink()
+        await until(lambda listed: names(listed) == ["b"], client)
+        (folder / "b.onnx").unlink()
+        await until(lambda listed: listed == [], client)
+        assert (await client.get("/readyz")).status_code == 503
+        write(folder / "c.onnx", "c")
+        await until(lambda listed: names(listed) == ["c"], client)
+        assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_a_replaced_file_is_another_version(serve: Serve, folder: Path) -> None:
+    """`name@version` reaches that version only, so nobody is answered by another unawares."""
+    path = write(folder / "a.onnx", "a")
+    image = {"img": encoded(plain("red"))}
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        (old,) = (await client.get("/models")).json()["models"]
+        write(path, "a", scale=8.0)
+        (new,) = await until(lambda listed: listed[0]["version"] != old["version"], client)
+        asked = {"model": f"a@{new['version']}"}
+        answer = (await client.post("/classify", params=asked, files=image)).json()
+        assert answer["version"] == new["version"]
+        asked = {"model": f"a@{old['version']}"}
+        assert (await client.post("/classify", params=asked, files=image)).status_code == 404
+
+
+async def test_two_versions_of_a_name_are_served_side_by_side(serve: Serve, folder: Path) -> None:
+    """The name alone is the newer file."""
+    old, new = write(folder / "old.onnx", "a"), write(folder / "new.onnx", "a", scale=8.0)
+    os.utime(old, (1, 1))
+    async with serve(model=None, models=folder) as client:
+        listed = (await client.get("/models")).json()["models"]
+        assert names(listed) == ["a", "a"]
+        image = {"img": encoded(plain("red"))}
+        found = {}
+        for asked in ("a", *(f"a@{one['version']}" for one in listed)):
+            answer = await client.post("/classify", params={"model": asked}, files=image)
+            found[asked] = answer.json()["predictions"][0]["probability"]
+        assert found["a"] == found[f"a@{listed[0]['version']}"]
+        assert found["a"] > found[f"a@{listed[1]['version']}"]
+    assert new.exists()
+
+
+async def test_a_bad_file_is_refused_and_the_old_one_goes_on(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, however often it is looked at; a good file after it is taken up."""
+    path = write(folder / "a.onnx", "a")
+    with caplog.at_level(logging.INFO, logger="relume"):
+        async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+            (old,) = (await client.get("/models")).json()["models"]
+            path.write_bytes(b"no model")
+            for _ in range(100):
+                await asyncio.sleep(SOON_S)
+                if "not served" in caplog.text:
+                    break
+            await asyncio.sleep(5 * SOON_S)
+            assert (await client.get("/models")).json()["models"] == [old]
+            assert caplog.text.count("not served: ") == 1
+            write(path, "a", scale=8.0)
+            await until(lambda listed: listed[0]["version"] != old["version"], client)
+
+
+async def test_one_bad_file_at_the_start_keeps_no_other_from_being_served(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named; with nothing else the start fails."""
+    (folder / "bad.onnx").write_bytes(b"no model")
+    with pytest.raises(ArtifactError, match="bad.onnx: not an ONNX model"):
+        async with serve(model=None, models=folder):
+            pass
+    write(folder / "good.onnx", "good")
+    async with serve(model=None, models=folder) as client:
+        assert names((await client.get("/models")).json()["models"]) == ["good"]
+    assert "not served: " in caplog.text
+
+
+@pytest.mark.parametrize("file", ["net.t7", "net-0000.params", "net.pt"])
+async def test_a_checkpoint_is_named_with_the_command_that_converts_it(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture, file: str
+) -> None:
+    """Once, and not where its .onnx lies beside it."""
+    write(folder / "a.onnx", "a")
+    (folder / "a.t7").touch()
+    with caplog.at_level(logging.WARNING, logger="relume"):
+        async with serve(model=None, models=folder, reload_s=SOON_S):
+            (folder / file).touch()
+            for _ in range(100):
+                await asyncio.sleep(SOON_S)
+                if file in caplog.text:
+                    break
+            await asyncio.sleep(5 * SOON_S)
+    assert caplog.text.count("the service runs .onnx: `relume ") == 1
+    assert "a.t7" not in caplog.text
+
+
+async def test_a_swap_fails_no_request(serve: Serve, folder: Path) -> None:
+    """A model is replaced again and again under load: every answer is one version's."""
+    path = write(folder / "a.onnx", "a")
+    image, stop, versions = {"img": encoded(plain("red"))}, asyncio.Event(), set()
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+
+        async def ask() -> None:
+            while not stop.is_set():
+                answer = await client.post("/classify", files=image)
+                assert answer.status_code == 200, answer.text
+                versions.add(answer.json()["version"])
+
+        asking = [asyncio.create_task(ask()) for _ in range(4)]
+        for scale in (5.0, 6.0, 7.0):
+            (before,) = (await client.get("/models")).json()["models"]
+            write(path, "a", scale=scale)
+            await until(lambda listed, old=before: listed[0]["version"] != old["version"], client)
+            await asyncio.sleep(SOON_S)
+        stop.set()
+        await asyncio.gather(*asking)
+    assert len(versions) >= 3
+
+
+async def test_the_details_of_a_model(serve: Serve) -> None:
+    """Spec, labels, precision, digest and origin, as the file has them."""
+    async with serve() as client:
+        details = (await client.get("/models/tiny")).json()
+    assert [tuple(one) for one in details["labels"]] == [tuple(label) for label in LABELS]
+    assert details["input"]["crop"] == [8, 8]
+    assert details["precision"] == "float32"
+    assert details["version"] == details["sha256"][:12]
+    assert details["origin"]["file"] == "tiny.t7"
+    assert details["checked"].startswith("onnxruntime, for want of a self-test")
+    assert (details["parity"], details["agreement"]) == (None, None)
+
+
+async def test_nothing_is_found_before_anything_is_loaded(folder: Path) -> None:
+    """A catalog that has not been opened says so."""
+    with ThreadPoolExecutor(1) as decoders:
+        catalog = Catalog(settings(folder), decoders)
+        with pytest.raises(Refusal, match="no model is ready"):
+            catalog.find()

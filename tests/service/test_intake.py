@@ -1,0 +1,156 @@
+"""Images come in by form, as they are, or in JSON; several at once, and only so many."""
+
+import asyncio
+import base64
+from typing import Any
+
+import httpx
+import pytest
+
+from service.intake import FORM_BYTES
+from tests.service.conftest import Serve, encoded, plain
+from tests.service.test_app import problem
+
+pytestmark = pytest.mark.anyio
+RED, LIME = encoded(plain("red")), encoded(plain("lime"))
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param({"files": {"img": RED}}, id="form"),
+        pytest.param({"content": RED, "headers": {"Content-Type": "image/png"}}, id="png"),
+        pytest.param(
+            {"content": RED, "headers": {"Content-Type": "application/octet-stream"}}, id="bytes"
+        ),
+        pytest.param({"json": {"image": b64(RED)}}, id="base64"),
+        pytest.param({"json": {"image": f"data:image/png;base64,{b64(RED)}"}}, id="data URL"),
+        pytest.param({"json": {"images": [b64(RED)]}}, id="list of one"),
+    ],
+)
+async def test_one_image_is_answered_however_it_is_sent(serve: Serve, sent: Any) -> None:
+    """The same classes, flat."""
+    async with serve() as client:
+        answer = await client.post("/classify", **sent)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["predictions"][0]["label"] == "red"
+
+
+@pytest.mark.parametrize("path", ["/classify", "/classify/batch"])
+async def test_several_images_are_answered_by_a_list(serve: Serve, path: str) -> None:
+    """In their order, each with its name; a broken one has a problem in its place."""
+    files = [("img", ("r.png", RED)), ("img", ("x.png", b"no image")), ("img", ("g.png", LIME))]
+    async with serve() as client:
+        answer = await client.post(path, files=files, params={"top": 2})
+    assert answer.status_code == 200
+    content = answer.json()
+    assert (content["model"], content["precision"]) == ("tiny", "float32")
+    red, broken, lime = content["results"]
+    assert [one["name"] for one in content["results"]] == ["r.png", "x.png", "g.png"]
+    assert red["seen"]["predictions"][0]["label"] == "red"
+    assert lime["seen"]["predictions"][0]["label"] == "green"
+    assert len(lime["seen"]["predictions"]) == 2
+    assert broken["problem"]["type"] == "/problems/invalid-image"
+    assert "seen" not in broken
+
+
+async def test_a_batch_of_one_is_a_list(serve: Serve) -> None:
+    """Whoever asks for a batch gets one form of answer, however many there are."""
+    async with serve() as client:
+        answer = await client.post("/classify/batch", files={"img": RED})
+    assert [one["seen"]["predictions"][0]["label"] for one in answer.json()["results"]] == ["red"]
+
+
+@pytest.mark.parametrize(("top", "count"), [("1", 1), ("3", 3), ("100", 7)])
+async def test_as_many_classes_as_were_asked_for(serve: Serve, top: str, count: int) -> None:
+    """Up to all that there are."""
+    async with serve() as client:
+        answer = await client.post("/classify", files={"img": RED}, params={"top": top})
+    assert len(answer.json()["predictions"]) == count
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "detail"),
+    [
+        pytest.param(
+            {"params": {"top": "0"}}, "invalid-request", "query top: Input should", id="0"
+        ),
+        pytest.param({"params": {"top": "101"}}, "invalid-request", "query top: Input", id="101"),
+        pytest.param({"content": b"{", "headers": {}}, "malformed-request", "no JSON", id="JSON"),
+        pytest.param({"json": []}, "invalid-request", "expected a JSON object", id="list"),
+        pytest.param({"json": {}}, "invalid-request", "expected one of `image`, `im", id="nothing"),
+        pytest.param(
+            {"json": {"image": "", "url": "x"}}, "invalid-request", "expected one of", id="both"
+        ),
+        pytest.param(
+            {"json": {"image": 5}}, "invalid-request", "image: expected text", id="number"
+        ),
+        pytest.param(
+            {"json": {"image": "§"}}, "invalid-request", "an image is no base64", id="base64"
+        ),
+        pytest.param({"json": {"images": []}}, "invalid-request", "expected a list", id="empty"),
+        pytest.param(
+            {"json": {"images": ["", "", ""]}}, "too-many-bytes", "more than 2", id="three"
+        ),
+        pytest.param(
+            {"files": [("img", RED)] * 3}, "too-many-bytes", "found more than 2 images", id="forms"
+        ),
+        pytest.param(
+            {"json": {"url": "http://a.example/"}}, "url-refused", "fetches nothing", id="url"
+        ),
+    ],
+)
+async def test_what_cannot_be_taken_is_a_problem(
+    serve: Serve, sent: dict[str, Any], kind: str, detail: str
+) -> None:
+    """Each with its type and one sentence."""
+    if "headers" in sent:
+        sent = {**sent, "headers": {"Content-Type": "application/json"}}
+    if "params" in sent:
+        sent = {**sent, "files": {"img": RED}}
+    async with serve(max_images=2) as client:
+        answer = await client.post("/classify", **sent)
+    assert problem(answer) == kind
+    assert detail in answer.json()["detail"]
+
+
+async def test_images_together_must_be_small_enough(serve: Serve) -> None:
+    """The limit is of the request, whichever way the bytes come."""
+    async with serve(max_upload_bytes=len(RED)) as client:
+        both = await client.post("/classify", files=[("img", RED), ("img", LIME)])
+        assert problem(both) == "too-many-bytes"
+        large = b64(RED + b"\0" * FORM_BYTES)
+        encoded = await client.post("/classify", json={"image": large})
+        assert problem(encoded) == "too-many-bytes"
+        assert (await client.post("/classify", json={"image": b64(RED)})).status_code == 200
+
+
+async def test_the_answer_says_where_the_time_went(serve: Serve) -> None:
+    """`Server-Timing` is what a browser shows; the answer has the crop and the image's size."""
+    async with serve() as client:
+        answer = await client.post("/classify", files={"img": encoded(plain("red", (40, 20)))})
+    timing = answer.headers["Server-Timing"]
+    assert [one.partition(";dur=")[0] for one in timing.split(", ")] == [
+        "decode",
+        "preprocess",
+        "queue",
+        "inference",
+    ]
+    content = answer.json()
+    assert content["size"] == [40, 20]
+    assert content["crop"] == {"x": 0.0, "y": 0.0, "width": 1.0, "height": 1.0}
+
+
+async def test_a_full_service_lets_in_no_part_of_a_batch(serve: Serve) -> None:
+    """More images than may wait are refused together."""
+    async with serve(queue=1, max_batch=1) as client:
+        answer = await client.post("/classify/batch", files=[("img", RED)] * 3)
+        assert problem(answer) == "overloaded"
+        assert answer.headers["Retry-After"] == "1"
+        fine = await asyncio.gather(*(client.post("/classify", files={"img": RED}) for _ in "12"))
+    assert {one.status_code for one in fine} == {200}
+    assert isinstance(fine[0], httpx.Response)

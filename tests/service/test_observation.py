@@ -1,0 +1,111 @@
+"""What happens can be seen: figures, lines of a log, the request's id."""
+
+import json
+import logging
+import sys
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.observation import REQUEST_ID, JsonLines, log_to_stderr
+from tests.service.conftest import Serve, encoded, plain
+
+pytestmark = pytest.mark.anyio
+RED = {"img": encoded(plain("red"))}
+
+
+def figures(page: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Return every sample of a page of Prometheus."""
+    families = text_string_to_metric_families(page)
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+async def test_prometheus_reads_what_happened(serve: Serve) -> None:
+    """Requests by route and status, stages, batches, refusals, and what is served."""
+    async with serve() as client:
+        for _ in range(3):
+            await client.post("/classify", files=RED)
+        await client.post("/classify", files={"img": b"no image"})
+        await client.get("/models/tiny")
+        await client.get("/models/other")
+        page = await client.get("/metrics")
+    assert page.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    found = figures(page.text)
+
+    def value(name: str, **labels: str) -> float:
+        return found[name, frozenset(labels.items())]
+
+    assert value("relume_requests_total", route="/classify", status="200") == 3
+    assert value("relume_requests_total", route="/classify", status="422") == 1
+    assert value("relume_requests_total", route="/models/{name}", status="404") == 1
+    assert value("relume_rejections_total", type="invalid-image") >= 1
+    assert value("relume_rejections_total", type="model-not-found") == 1
+    for stage in ("decode", "preprocess", "queue", "inference"):
+        assert value("relume_stage_seconds_count", model="tiny", stage=stage) == 3
+    assert value("relume_batch_rows_sum", model="tiny") == 3
+    assert value("relume_engine_seconds_count", model="tiny") == 3
+    assert value("relume_waiting_images", model="tiny") == 0
+    info = [labels for name, labels in found if name == "relume_model_info"]
+    assert [dict(labels)["precision"] for labels in info] == ["float32"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("abc-1.2:3", True), ("", False), ("a b\nc", False), ("x" * 200, False)]
+)
+async def test_a_request_has_an_id(serve: Serve, given: str, kept: bool) -> None:
+    """The client's own, where it could not break a log, or a new one."""
+    async with serve() as client:
+        headers = {b"X-Request-ID": given.encode()} if given else {}
+        answer = await client.get("/healthz", headers=headers)
+    assert (answer.headers["X-Request-ID"] == given) is kept
+    assert len(answer.headers["X-Request-ID"]) in (len(given), 32)
+
+
+async def test_every_request_is_a_line_for_programs(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With what it was, what became of it and how long it took."""
+    with caplog.at_level(logging.DEBUG, logger="relume"):
+        async with serve() as client:
+            await client.post("/classify", files=RED, headers={"X-Request-ID": "mine"})
+    record = next(one for one in caplog.records if one.getMessage() == "request")
+    token = REQUEST_ID.set("mine")
+    line = json.loads(JsonLines().format(record))
+    REQUEST_ID.reset(token)
+    assert (line["level"], line["method"], line["path"]) == ("debug", "POST", "/classify")
+    assert (line["status"], line["request_id"]) == (200, "mine")
+    assert line["duration_ms"] > 0
+    assert line["time"].endswith("Z")
+
+
+def test_a_bug_is_one_line_with_its_traceback() -> None:
+    """Programs that read logs by the line get the whole of it."""
+    try:
+        raise ArithmeticError("broken")
+    except ArithmeticError:
+        record = logging.LogRecord("relume", 40, "f", 1, "failed on %s", ("/x",), sys.exc_info())
+    text = JsonLines().format(record)
+    assert "\n" not in text
+    assert "ArithmeticError: broken" in json.loads(text)["traceback"]
+
+
+def test_people_are_told_of_models_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """Text has no line for each request, JSON has."""
+    logger = logging.getLogger("relume")
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    try:
+        log_to_stderr("text")
+        logger.debug("request")
+        logger.info("serving a@b")
+        log_to_stderr("json")
+        logger.debug("request")
+    finally:
+        logger.handlers[:], logger.propagate = before[0], before[2]
+        logger.setLevel(before[1])
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "serving a@b"
+    assert json.loads(second)["message"] == "request"

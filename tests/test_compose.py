@@ -1,0 +1,40 @@
+"""The compose file and the board of Grafana name what the service has."""
+
+import json
+import re
+
+import pytest
+
+from service.observation import Metrics
+from service.settings import KEYS
+from tests.oracles import ROOT
+
+COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+BOARD = json.loads((ROOT / "monitoring" / "board.json").read_text(encoding="utf-8"))
+FIXED = {"CLASSIFY_HOST", "CLASSIFY_PORT"}  # the address within the container
+
+
+def test_every_setting_is_handed_on() -> None:
+    """Whoever sets a variable for the service alone can set it for the container."""
+    assert set(re.findall(r"CLASSIFY_[A-Z_]*[A-Z]", COMPOSE)) == set(KEYS.values()) - FIXED
+
+
+@pytest.mark.parametrize("panel", BOARD["panels"], ids=lambda panel: panel["title"])
+def test_the_board_asks_for_figures_that_there_are(panel: dict[str, list[dict[str, str]]]) -> None:
+    """Every name in a query is one that `/metrics` has."""
+    page = Metrics().page([]).decode()
+    known = set(re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE))
+    known |= {f"{name}_{end}" for name in known for end in ("bucket", "sum", "count")}
+    for target in panel["targets"]:
+        names = set(re.findall(r"relume_\w+", target["expr"]))
+        assert names
+        assert names <= known
+
+
+def test_every_figure_is_documented() -> None:
+    """docs/deploying.md names each."""
+    page = Metrics().page([]).decode()
+    text = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"^# TYPE (\w+?) (?:counter|gauge|histogram)", page, re.MULTILINE))
+    missing = {name for name in names if name not in text and not name.endswith("_created")}
+    assert missing == set()
