@@ -149,14 +149,22 @@ def start_many(count: int, arguments: Sequence[str], resumes: Callable[[], bool]
             elastic_launch(plan, sys.executable)("-m", "models.train", *arguments, *more)
         except ChildFailedError as error:
             codes = [failure.exitcode for failure in error.failures.values()]
-            if not left or min(codes) >= 0:  # a signal's number is negative
-                return max(codes) if min(codes) >= 0 else 128 - min(codes)
+            killed = -min(codes)  # a signal's number is negative
+            if killed <= 0:  # 1 says an error; whoever else ended was asked to, because of it
+                return 1 if 1 in codes else max(codes)
+            if not left:
+                return 128 + killed
             print(f"a process was killed; all start again, {left} times at most", file=sys.stderr)
         except SignalException as error:
             return 128 + int(error.sigval)
         else:
             return 0
     raise AssertionError("the last round returns")
+
+
+def parted(error: RuntimeError) -> bool:
+    """Tell whether an error is that another process is gone."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def launched() -> bool:

@@ -18,8 +18,10 @@ from models import train as training
 from models.augment import evaluation
 from models.checkpoint import load, load_pt
 from models.data import open_samples
+from models.errors import ParityError
 from models.recipes import RECIPES
 from models.session import Session
+from models.training import run as running
 from models.training.log import read_epochs
 from tests.oracles import ROOT, golden
 from tests.small_data import write_small_data
@@ -418,6 +420,23 @@ def test_an_unreadable_image_is_named_or_counted(
         "training: 1 images unread",
         "validation: 1 images unread",
     ]
+
+
+def test_weights_that_cannot_be_verified_do_not_end_a_run(
+    whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snapshot goes on; only what would be written of those weights is missing, and said."""
+
+    def refuse(*_: object) -> None:
+        raise ParityError("not finite")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "checkpoint_of", refuse)
+        assert run(data, tmp_path, "--epochs", "1") == 1  # at the end nothing could be written
+    text = (tmp_path / "log.jsonl").read_text()
+    assert "update 5: not finite; the file from before is whole" in text
+    assert run(data, tmp_path, "--resume", "--allow", "recipe") == 0
+    assert weights(tmp_path) == weights(whole)
 
 
 @pytest.mark.slow

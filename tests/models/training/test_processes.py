@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models.augment import evaluation
 from models.checkpoint import load_pt
@@ -169,6 +170,25 @@ def test_another_number_of_processes_is_refused(data: Path, tmp_path: Path) -> N
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 1
     assert said.count("there were 1 processes, there are 2. --allow processes goes on") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_what_one_process_meets_is_said(tmp_path: Path) -> None:
+    """An image that only the second process reads is named by it; the first ends without fuss."""
+    data = tmp_path / "data"
+    for split, count in (("train", 16), ("val", 4)):
+        for name in ("ant", "bee"):
+            (data / split / name).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.new("RGB", (40, 40), (number, 9, 99))
+                picture.save(data / split / name / f"{number}.png")
+    (data / "train/bee/3.png").write_bytes(b"no picture")
+    more = ["--classes", "2", "--epochs", "1", "--devices", "2"]
+    process = launch(data, tmp_path / "run", *more)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 1
+    assert said.count("3.png") == 1
     assert "Traceback" not in said
 
 
