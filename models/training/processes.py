@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -148,12 +149,12 @@ def start_many(count: int, arguments: Sequence[str], resumes: Callable[[], bool]
         try:
             elastic_launch(plan, sys.executable)("-m", "models.train", *arguments, *more)
         except ChildFailedError as error:
-            codes = [failure.exitcode for failure in error.failures.values()]
-            killed = -min(codes)  # a signal's number is negative
-            if killed <= 0:  # 1 says an error; whoever else ended was asked to, because of it
+            found = [failure.exitcode for failure in error.failures.values()]
+            codes = [128 - code if code < 0 else code for code in found]  # as a shell has them
+            asked = 128 + signal.SIGTERM  # by the launcher, because another one ended
+            killed = [code for code in codes if code > 128 and code != asked]
+            if not killed or not left:
                 return 1 if 1 in codes else max(codes)
-            if not left:
-                return 128 + killed
             print(f"a process was killed; all start again, {left} times at most", file=sys.stderr)
         except SignalException as error:
             return 128 + int(error.sigval)
