@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.augment import augmentation, evaluation
 from models.augment.device import apply
+from models.data import open_samples
 from models.data.loader import Batch, batches
 from models.errors import DeviceError, ImageError, LegacyModelError, RecipeError
 from models.recipes import DEFAULT, Recipe, by_epoch
@@ -329,7 +330,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if asked.what == "explain":
         print(settings(asked.recipe))
-        print(explained(asked.recipe, asked.recipe.images, asked.options.save_every), end="")
+        data = asked.options.data
+        images = len(open_samples(data, "train")) if data else asked.recipe.images
+        print(explained(asked.recipe, images, asked.options.save_every), end="")
         return 0
     if asked.devices > 1 and not launching.launched():
         saved = asked.options.out / snapshots.NAME

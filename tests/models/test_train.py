@@ -477,3 +477,11 @@ def test_lists_and_timelines_need_no_data(capsys: pytest.CaptureFixture[str]) ->
     said = capsys.readouterr().out
     assert "150,121-300,240" in said
     assert "augmentation level 1, momentum dropped" in said
+
+
+def test_a_timeline_is_of_the_images_that_are_there(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With data at hand its images make the epochs."""
+    assert training.main(["--explain", "--data", str(data), "--batch-size", "16"]) == 0
+    assert "5 epochs of 5 updates of 16 images: 25 updates" in capsys.readouterr().out
