@@ -301,8 +301,9 @@ def finish(run: Run) -> None:
         return
     folder = run.options.out
     keep(run, "last")
-    names = ("last", "best") if run.progress.best_epoch else ("last",)
-    for name in names:
+    for name in ("last", "best"):
+        if not (folder / f"{name}.pt").exists():  # the disk was full whenever one was the best
+            continue
         with step(f"exporting {folder / name}.onnx, verified"):
             write_onnx(folder / f"{name}.pt")
     rows = read_epochs(folder / TABLE)
