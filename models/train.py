@@ -301,11 +301,6 @@ def finish(run: Run) -> None:
         return
     folder = run.options.out
     keep(run, "last")
-    for name in ("last", "best"):
-        if not (folder / f"{name}.pt").exists():  # the disk was full whenever one was the best
-            continue
-        with step(f"exporting {folder / name}.onnx, verified"):
-            write_onnx(folder / f"{name}.pt")
     rows = read_epochs(folder / TABLE)
     train_points = tuple((float(row.epoch), row.train_top1) for row in rows)
     val_points = tuple((float(row.epoch), row.val_top1) for row in rows)
@@ -314,6 +309,11 @@ def finish(run: Run) -> None:
         save_picture(folder / "curve.png", [Curve(run.recipe.name, train_points, val_points)])
     except DeviceError as error:
         print(f"note: {error}", file=sys.stderr)
+    for name in ("last", "best"):
+        if not (folder / f"{name}.pt").exists():  # the disk was full whenever one was the best
+            continue
+        with step(f"exporting {folder / name}.onnx, verified"):
+            write_onnx(folder / f"{name}.pt")
     best = run.progress
     print(f"best: epoch {best.best_epoch}, {best.best_error:.2f} % of the images wrong")
     print(f"{folder}: best.pt and best.onnx (`relume serve {folder / 'best.onnx'}`), last.*, log.*")
