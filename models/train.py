@@ -7,6 +7,7 @@ between any two updates is enough to go on as if nothing had happened.
 """
 
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.augment import augmentation, evaluation
 from models.augment.device import apply
+from models.data import open_samples
 from models.data.loader import Batch, batches
-from models.errors import DeviceError, LegacyModelError, RecipeError
+from models.errors import DeviceError, ImageError, LegacyModelError, RecipeError
 from models.recipes import DEFAULT, Recipe, by_epoch
 from models.terminal import reports_errors, step
 from models.training import processes as launching
@@ -32,7 +34,7 @@ from models.training.flags import Asked, asked_for
 from models.training.log import TABLE, Epoch, read_epochs
 from models.training.network import set_bn_momentum
 from models.training.result import write_onnx
-from models.training.run import Run, begin, keep, save, weights_of
+from models.training.run import Run, begin, keep, save, weights_of, written
 from models.training.scores import TOP, UNREAD, Ahead, Feed, gathered, interval, score
 from models.training.slices import settle
 from models.training.stopping import Stop, Stopped
@@ -289,9 +291,8 @@ def finish_epoch(run: Run, epoch: int, ahead: Ahead | None, bar: Bar) -> None:
         f"{clock(progress.seconds)}",
         flush=True,
     )
-    if val_top1 < progress.best_error:
+    if val_top1 < progress.best_error and written(run, lambda: keep(run, "best")):
         progress.best_epoch, progress.best_error = epoch, val_top1
-        keep(run, "best")
 
 
 def finish(run: Run) -> None:
@@ -300,9 +301,6 @@ def finish(run: Run) -> None:
         return
     folder = run.options.out
     keep(run, "last")
-    for name in ("last", "best"):
-        with step(f"exporting {folder / name}.onnx, verified"):
-            write_onnx(folder / f"{name}.pt")
     rows = read_epochs(folder / TABLE)
     train_points = tuple((float(row.epoch), row.train_top1) for row in rows)
     val_points = tuple((float(row.epoch), row.val_top1) for row in rows)
@@ -311,6 +309,11 @@ def finish(run: Run) -> None:
         save_picture(folder / "curve.png", [Curve(run.recipe.name, train_points, val_points)])
     except DeviceError as error:
         print(f"note: {error}", file=sys.stderr)
+    for name in ("last", "best"):
+        if not (folder / f"{name}.pt").exists():  # the disk was full whenever one was the best
+            continue
+        with step(f"exporting {folder / name}.onnx, verified"):
+            write_onnx(folder / f"{name}.pt")
     best = run.progress
     print(f"best: epoch {best.best_epoch}, {best.best_error:.2f} % of the images wrong")
     print(f"{folder}: best.pt and best.onnx (`relume serve {folder / 'best.onnx'}`), last.*, log.*")
@@ -328,17 +331,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if asked.what == "explain":
         print(settings(asked.recipe))
-        print(explained(asked.recipe, asked.recipe.images, asked.options.save_every), end="")
+        data = asked.options.data
+        images = len(open_samples(data, "train")) if data else asked.recipe.images
+        print(explained(asked.recipe, images, asked.options.save_every), end="")
         return 0
     if asked.devices > 1 and not launching.launched():
         saved = asked.options.out / snapshots.NAME
         return launching.start_many(asked.devices, arguments, saved.exists)
     try:
         return run_asked(asked)
+    except ImageError:  # which only the process has met whose image it is
+        raise
     except LegacyModelError:
         if launching.rank() == 0:  # one of all says it
             raise
         return 1
+    except RuntimeError as error:
+        if not launching.parted(error):
+            raise
+        raise DeviceError("another process of the run has died, and this one ends too") from error
     finally:
         launching.leave()
 
@@ -350,6 +361,7 @@ def run_asked(asked: Asked) -> int:
     again = launching.restarts() > 0 and (options.out / snapshots.NAME).exists()
     options = dataclasses.replace(options, resume=options.resume or again)
     if options.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS draws by lot
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not options.deterministic
     with Stop() as stop:

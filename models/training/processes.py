@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -148,15 +149,23 @@ def start_many(count: int, arguments: Sequence[str], resumes: Callable[[], bool]
         try:
             elastic_launch(plan, sys.executable)("-m", "models.train", *arguments, *more)
         except ChildFailedError as error:
-            codes = [failure.exitcode for failure in error.failures.values()]
-            if not left or min(codes) >= 0:  # a signal's number is negative
-                return max(codes) if min(codes) >= 0 else 128 - min(codes)
+            found = [failure.exitcode for failure in error.failures.values()]
+            codes = [128 - code if code < 0 else code for code in found]  # as a shell has them
+            asked = 128 + signal.SIGTERM  # by the launcher, because another one ended
+            killed = [code for code in codes if code > 128 and code != asked]
+            if not killed or not left:
+                return 1 if 1 in codes else max(codes)
             print(f"a process was killed; all start again, {left} times at most", file=sys.stderr)
         except SignalException as error:
             return 128 + int(error.sigval)
         else:
             return 0
     raise AssertionError("the last round returns")
+
+
+def parted(error: RuntimeError) -> bool:
+    """Tell whether an error is that another process is gone."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def launched() -> bool:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from models.checkpoint import Checkpoint
 from models.data import open_samples
 from models.data.order import Balanced, Order, Shuffled
 from models.data.samples import Samples
 from models.data.small_images import Split, fashion_mnist
-from models.errors import ArtifactError, RecipeError
+from models.errors import ArtifactError, ParityError, RecipeError
 from models.files import writing
+from models.optimizer import Optimizer
 from models.presets import PRESETS
 from models.recipes import DEFAULT, Recipe
 from models.terminal import described
@@ -80,23 +82,14 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     """
     prepare_folder(recipe, options, processes)
     train, val = open_data(recipe, options, processes)
-    if recipe.steps(len(train)) < 1:
-        raise RecipeError(
-            f"batch-size {recipe.batch_size}, last {recipe.last}: {train.name} has {len(train):,} "
-            "images, not one whole batch"
-        )
-    start = None
-    if options.init is not None and not options.resume:
-        start = read_start(
-            options.init, options.out, recipe.evaluation, with_optimizer=options.optimizer
-        )
-    make = factory_of(recipe, start[0] if start else None)
+    checkpoint, state = start_of(recipe, options)
+    make = factory_of(recipe, checkpoint)
     network, computes = build_network(recipe, options, processes, make)
     optimizer = build_optimizer(recipe, network)
-    if start is not None:
-        take_weights(network, start[0], recipe)
-        if start[1] is not None:
-            take_buffers(optimizer, network, start[1].buffers)
+    if checkpoint is not None:
+        take_weights(network, checkpoint, recipe)
+    if state is not None:
+        take_buffers(optimizer, network, state.buffers)
     run = Run(
         recipe,
         options,
@@ -151,6 +144,11 @@ def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[S
     if options.data is not None:
         opened = (open_samples(options.data, split, classes=recipe.classes) for split in SPLITS)
         train, val = opened
+        if recipe.steps(len(train)) < 1:
+            raise RecipeError(
+                f"batch-size {recipe.batch_size}, last {recipe.last}: {train.name} has "
+                f"{len(train):,} images, not one whole batch"
+            )
         return train, val
     if recipe.dataset != DEFAULT:
         raise RecipeError(f"--data: recipe {recipe.name} needs the folder of {recipe.dataset}")
@@ -161,6 +159,14 @@ def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[S
         print(said)
         processes.wait()
     return small, held_out
+
+
+def start_of(recipe: Recipe, options: Options) -> tuple[Checkpoint | None, Optimizer | None]:
+    """Return what `--init` starts from; nothing where a run goes on."""
+    if options.init is None or options.resume:
+        return None, None
+    given, preset = options.init, recipe.evaluation
+    return read_start(given, options.out, preset, with_optimizer=options.optimizer)
 
 
 def build_network(
@@ -243,14 +249,20 @@ def save(run: Run, *, must: bool = False) -> None:
         written(run, lambda: snapshots.save_snapshot(path, snapshot))
 
 
-def written(run: Run, write: Callable[[], None]) -> None:
-    """Write a file in the course of a run, which a full disk does not end: what was there stays."""
+def written(run: Run, write: Callable[[], None]) -> bool:
+    """Write a file in the course of a run, which no failure of that ends; tell whether it is there.
+
+    What was there before stays.
+    """
     try:
         write()
-    except OSError as error:
-        said = f"update {run.progress.update:,}: {described(error)}; the file from before is whole"
+        return True
+    except (OSError, ParityError) as error:
+        reason = described(error) if isinstance(error, OSError) else str(error)
+        said = f"update {run.progress.update:,}: {reason}; the file from before is whole"
         print(f"warning: {said}", file=sys.stderr)
         run.log.line("warning", run.progress.update, text=said)
+        return False
 
 
 def restore(run: Run, snapshot: Snapshot) -> None:
@@ -280,6 +292,11 @@ def weights_of(run: Run) -> dict[str, Tensor]:
 
 
 def keep(run: Run, name: str) -> None:
-    """Write the weights that count as an artifact of that name."""
+    """Write the weights that count as an artifact of that name.
+
+    Raises:
+        OSError: It could not be written.
+        ParityError: The weights are not finite.
+    """
     made = checkpoint_of(run.recipe, run.make, weights_of(run), run.val)
-    written(run, lambda: write_pt(run.options.out / f"{name}.pt", made))
+    write_pt(run.options.out / f"{name}.pt", made)

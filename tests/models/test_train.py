@@ -18,8 +18,10 @@ from models import train as training
 from models.augment import evaluation
 from models.checkpoint import load, load_pt
 from models.data import open_samples
+from models.errors import ParityError
 from models.recipes import RECIPES
 from models.session import Session
+from models.training import run as running
 from models.training.log import read_epochs
 from tests.oracles import ROOT, golden
 from tests.small_data import write_small_data
@@ -420,6 +422,23 @@ def test_an_unreadable_image_is_named_or_counted(
     ]
 
 
+def test_weights_that_cannot_be_verified_do_not_end_a_run(
+    whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The snapshot goes on; only what would be written of those weights is missing, and said."""
+
+    def refuse(*_: object) -> None:
+        raise ParityError("not finite")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "checkpoint_of", refuse)
+        assert run(data, tmp_path, "--epochs", "1") == 1  # at the end nothing could be written
+    text = (tmp_path / "log.jsonl").read_text()
+    assert "update 5: not finite; the file from before is whole" in text
+    assert run(data, tmp_path, "--resume", "--allow", "recipe") == 0
+    assert weights(tmp_path) == weights(whole)
+
+
 @pytest.mark.slow
 def test_an_mxnet_checkpoint_is_a_start(data: Path, tmp_path: Path) -> None:
     """`--retrain`, the seed's word, takes .params as they are."""
@@ -458,3 +477,11 @@ def test_lists_and_timelines_need_no_data(capsys: pytest.CaptureFixture[str]) ->
     said = capsys.readouterr().out
     assert "150,121-300,240" in said
     assert "augmentation level 1, momentum dropped" in said
+
+
+def test_a_timeline_is_of_the_images_that_are_there(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With data at hand its images make the epochs."""
+    assert training.main(["--explain", "--data", str(data), "--batch-size", "16"]) == 0
+    assert "5 epochs of 5 updates of 16 images: 25 updates" in capsys.readouterr().out

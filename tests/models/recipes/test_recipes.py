@@ -11,8 +11,9 @@ from models.architectures import create
 from models.architectures import find as find_architecture
 from models.errors import RecipeError
 from models.presets import PRESETS
-from models.recipes import GMACS, RECIPES, by_epoch, changed, exaflop, find
+from models.recipes import DEFAULT, GMACS, RECIPES, by_epoch, changed, exaflop, find
 from models.recipes.recipe import from_json
+from tests.oracles import ROOT
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -126,3 +127,24 @@ def test_an_unknown_name_lists_what_there_is() -> None:
     """The names are in the message."""
     with pytest.raises(RecipeError, match="no such recipe; there are fashion-mnist, irv2-setting1"):
         find("irv3")
+
+
+PAGE = (ROOT / "docs/training.md").read_text()
+
+
+@pytest.mark.parametrize("name", [one for one in RECIPES if one != DEFAULT])
+def test_the_page_has_the_recipe(name: str) -> None:
+    """docs/training.md says of every recipe what it is, gives and costs, as the recipe has it."""
+    recipe = RECIPES[name]
+    updates = recipe.epochs * recipe.steps(recipe.images)
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}` |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:] == [
+        f"`{recipe.architecture}`",
+        f"{recipe.epochs} x {recipe.batch_size}",
+        f"{updates:,}",
+        f"{exaflop(recipe):.3g}",
+        recipe.expected,
+        recipe.cost,
+        recipe.differs.strip(),
+    ]

@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from models import train as training
 from models.augment import evaluation
 from models.checkpoint import load_pt
 from models.data import open_samples
-from models.errors import DeviceError
+from models.errors import DeviceError, RecipeError
 from models.training import processes as launching
 from models.training.log import read_epochs
 from models.training.processes import Processes
 from models.training.scores import Feed, gathered, score
+from models.training.stopping import Stop, Stopped
 from tests.oracles import ROOT
 from tests.small_data import write_small_data
 
@@ -173,6 +176,25 @@ def test_another_number_of_processes_is_refused(data: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_what_one_process_meets_is_said(tmp_path: Path) -> None:
+    """An image that only the second process reads is named by it; the first ends without fuss."""
+    data = tmp_path / "data"
+    for split, count in (("train", 16), ("val", 4)):
+        for name in ("ant", "bee"):
+            (data / split / name).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.new("RGB", (40, 40), (number, 9, 99))
+                picture.save(data / split / name / f"{number}.png")
+    (data / "train/bee/3.png").write_bytes(b"no picture")
+    more = ["--classes", "2", "--epochs", "1", "--devices", "2"]
+    process = launch(data, tmp_path / "run", *more)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 1
+    assert said.count("3.png") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
 def test_another_number_of_processes_can_be_allowed(data: Path, tmp_path: Path) -> None:
     """What one process began two finish, if allowed."""
     assert ended(launch(data, tmp_path, "--epochs", "1")) == 0
@@ -209,3 +231,49 @@ def test_a_gpu_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("LOCAL_RANK", "1")
     with pytest.raises(DeviceError, match="--device cuda: process 1 finds 1 GPUs"):
         launching.join("cuda")
+
+
+def test_the_death_of_another_process_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What gloo and NCCL throw then becomes a line; any other error stays a bug's traceback."""
+
+    def gone(_: object) -> int:
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+    def broken(_: object) -> int:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(training, "run_asked", gone)
+    assert training.main(["--device", "cpu"]) == 1
+    assert "another process of the run has died, and this one ends too" in capsys.readouterr().err
+    monkeypatch.setattr(training, "run_asked", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        training.main(["--device", "cpu"])
+
+
+def test_one_of_all_says_what_all_have_met(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An error of the recipe or the data is the same everywhere: only the first process says it."""
+
+    def refuse(_: object) -> int:
+        raise RecipeError("no such thing")
+
+    monkeypatch.setattr(training, "run_asked", refuse)
+    for rank, said in (("0", "error: no such thing\n"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        assert training.main(["--device", "cpu"]) == 1
+        assert capsys.readouterr().err == said
+
+
+def test_a_second_signal_is_obeyed_at_once() -> None:
+    """The first is noted, the second does what it always did; afterwards all is as before."""
+    before = signal.getsignal(signal.SIGINT)
+    with Stop() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
+    assert str(Stopped(signal.SIGTERM)) == "SIGTERM"
