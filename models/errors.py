@@ -13,7 +13,8 @@ LegacyModelError            entry points print "error: <message>" and return 1
 │  └─ ImageTooLarge         an image of more pixels than allowed
 ├─ DeviceError              a device or runtime that was asked for and is not there
 ├─ SettingError             a CLASSIFY_ setting of an impossible value (service/settings.py)
-└─ Overloaded               the service's queue is full (service/batcher.py)
+├─ Overloaded               the service's queue is full (service/pipeline.py)
+└─ Refusal                  a request is refused, by a problem of its own (service/problems.py)
 """
 
 from collections.abc import Sequence
