@@ -17,7 +17,8 @@ LegacyModelError            entry points print "error: <message>" and return 1
 ├─ ResumeError              a snapshot that is not of this run, or cannot be read
 ├─ LogError                 a training log that holds no curve
 ├─ SettingError             a CLASSIFY_ setting of an impossible value (service/settings.py)
-└─ Overloaded               the service's queue is full (service/batcher.py)
+├─ Overloaded               the service's queue is full (service/pipeline.py)
+└─ Refusal                  a request is refused, by a problem of its own (service/problems.py)
 """
 
 from collections.abc import Sequence

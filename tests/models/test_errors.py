@@ -7,7 +7,8 @@ import pytest
 
 from models import errors
 from models.errors import FormatError, LegacyModelError, UnsupportedLayer, WeightMismatch
-from service.batcher import Overloaded
+from service.pipeline import Overloaded
+from service.problems import Refusal
 from service.settings import SettingError
 
 CLASSES = {
@@ -15,7 +16,7 @@ CLASSES = {
     for name, found in inspect.getmembers(errors, inspect.isclass)
     if found.__module__ == errors.__name__
 }
-ELSEWHERE = {"Overloaded": Overloaded, "SettingError": SettingError}
+ELSEWHERE = {"Overloaded": Overloaded, "Refusal": Refusal, "SettingError": SettingError}
 
 
 def drawn_parents() -> dict[str, str]:
