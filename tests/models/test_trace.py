@@ -200,7 +200,7 @@ def test_what_graphs_cannot_say_is_refused(compute: Callable[..., Any], message:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (nn.GELU(), "gelu: call_function .* has no word in graphs: write it with the layers"),
+        (nn.Mish(), "mish: call_function .* has no word in graphs: write it with the layers"),
         (nn.Softmax(), "act: .* has an argument that graphs cannot say"),
         (nn.AvgPool2d(1, divisor_override=2), "act: divisor_override=2, graphs can only say None"),
     ],
@@ -214,7 +214,7 @@ def test_layers_that_graphs_cannot_say_are_refused(layer: nn.Module, message: st
 
 def test_an_unknown_module_of_a_graph_module_is_refused() -> None:
     """Fx keeps torch's own layers whole, so they arrive under their names."""
-    module = fx.symbolic_trace(_Lambda(lambda m, x: m.act(x), nn.GELU()))
+    module = fx.symbolic_trace(_Lambda(lambda m, x: m.act(x), nn.Mish()))
     with pytest.raises(ArtifactError, match="^act: call_module act has no word in graphs"):
         trace(module, [(2, 3)])
 

@@ -136,8 +136,8 @@ def test_latest_names_files_beside_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "a folder with no .t7 file; expected latest.t7, or one model alone"),
-        ({"optimState_3": {}}, "a folder with no .t7 file; expected latest.t7"),
+        ({}, "a folder with no .t7 or .params file; expected latest.t7, or one model alone"),
+        ({"optimState_3": {}}, "a folder with no .t7 or .params file; expected latest.t7"),
         ({"model_1": IDENTITY, "model_2": IDENTITY}, "a folder with model_1.t7, model_2.t7; exp"),
     ],
 )

@@ -108,7 +108,7 @@ def test_the_error_is_that_of_the_likelier_layout(tmp_path: Path) -> None:
         (b"4\n1\n18\ntorch.FloatStorage\n2\n1 2", "a line of 3 bytes .*, expected 2 numbers and"),
         (b"4\n1\n18\ntorch.FloatStorage\n9\n1 2\n", "a line of 3 bytes .*, expected 9 numbers"),
         (b"4\n1\n17\ntorch.ByteStorage\n9\n1 2\n", "a storage of 9 bytes .*, expected 0 to the 4"),
-        (b"4\r\n1\r\n", "byte 0: found bytes 34 0d 0a 31, expected a .t7"),
+        (b"4\r\n1\r\n", "byte 0: found bytes 34 0d 0a 31 0d 0a, expected a .t7"),
     ],
 )
 def test_lies_in_rare_layouts_are_named(tmp_path: Path, content: bytes, message: str) -> None:
