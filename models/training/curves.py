@@ -62,6 +62,7 @@ def save_picture(path: Path, curves: Sequence[Curve], *, title: str = "") -> Non
         raise DeviceError(f"{path}: matplotlib draws it: pip install matplotlib") from error
     matplotlib.use("Agg")  # draws into files alone
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
@@ -73,6 +74,7 @@ def save_picture(path: Path, curves: Sequence[Curve], *, title: str = "") -> Non
                 marker = "." if len(points) < 30 else None
                 axes.plot(x, y, style, color=f"C{index % 10}", label=label, marker=marker)
     axes.set(xlabel="epoch", ylabel="top-1 error, %", title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
     with writing() as files:
