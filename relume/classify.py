@@ -8,9 +8,8 @@ import json
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from importlib import import_module
 from itertools import islice
@@ -26,6 +25,7 @@ from models.postprocess import Prediction, top_k
 from models.preprocess import preprocess, ten_crops
 from models.session import Session
 from models.terminal import Progress, escaped, missing_package, reports_errors
+from relume.processes import ahead
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 MAX_BYTES = 8 * MAX_PIXELS  # of a file: the most that 16-bit colour with transparency can need
@@ -200,7 +200,9 @@ def classify(paths: Iterable[Path], network: ImageNetwork, options: Options) -> 
     """
     at_once = max(options.batch // options.crops, 1)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        prepared = _ahead(pool, lambda path: _prepared(path, network, options), paths, 2 * at_once)
+        prepared = ahead(
+            lambda path: pool.submit(_prepared, path, network, options), paths, 2 * at_once
+        )
         while group := list(islice(prepared, at_once)):
             rows = [row for _, row in group if not isinstance(row, str)]
             answers = iter(network.probabilities(np.stack(rows)) if rows else ())
@@ -212,23 +214,6 @@ def classify(paths: Iterable[Path], network: ImageNetwork, options: Options) -> 
 
 
 Prepared = tuple[Path, "np.ndarray | str"]
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Path], Prepared], paths: Iterable[Path], most: int
-) -> Iterator[Prepared]:
-    """Yield what `work` gives for each path, in order, with at most `most` ahead of the caller."""
-    waiting: deque[Future[Prepared]] = deque()
-    try:
-        for path in paths:
-            waiting.append(pool.submit(work, path))
-            if len(waiting) > most:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _prepared(path: Path, network: ImageNetwork, options: Options) -> Prepared:

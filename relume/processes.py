@@ -2,7 +2,7 @@
 
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -32,21 +32,26 @@ def in_processes(
     Raises:
         DataError: A process was killed, as the system does when memory runs out.
     """
-    waiting: deque[Future[R]] = deque()
     try:
         with ProcessPoolExecutor(workers, initializer=_take, initargs=(shared,)) as pool:
-            try:
-                for item in items:
-                    waiting.append(pool.submit(_work, work, item))
-                    if len(waiting) > AHEAD:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+            yield from ahead(lambda item: pool.submit(_work, work, item), items, AHEAD)
     except BrokenProcessPool as error:
         raise DataError("a worker process was killed: is there memory for --workers?") from error
+
+
+def ahead(submit: Callable[[T], Future[R]], items: Iterable[T], most: int) -> Iterator[R]:
+    """Yield what becomes of each item, in order, with at most `most` ahead of the caller."""
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(submit(item))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def _take(shared: Any) -> None:

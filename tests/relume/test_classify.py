@@ -23,6 +23,7 @@ from models.report import Measured, Report
 from models.spec import ModelSpec
 from relume import classify
 from relume.classify import MAX_BYTES, found, main
+from relume.processes import ahead
 from tests.oracles import ROOT
 from tests.tiny_onnx import INPUT, LABELS, SIDE, Tiny, spec, weight
 
@@ -424,7 +425,7 @@ def test_only_so_many_images_are_prepared_ahead() -> None:
     paths = [Path(str(number)) for number in range(1000)]
     with ThreadPoolExecutor(4) as pool:
         taken = []
-        for path, _ in classify._ahead(pool, work, paths, 5):
+        for path, _ in ahead(lambda path: pool.submit(work, path), paths, 5):
             taken.append(path)
             with lock:
                 assert len(started) - len(taken) <= 5
