@@ -226,6 +226,7 @@ def save(run: Run, *, must: bool = False) -> None:
     """Put a snapshot in place; unless it `must` be, a disk that is full only delays it."""
     own = {
         "random": snapshots.random_state(),
+        "threads": torch.get_num_threads(),
         "buffers": {name: one.cpu() for name, one in run.network.named_buffers()},
         "sums": run.progress.sums,
     }
@@ -281,6 +282,8 @@ def restore(run: Run, snapshot: Snapshot) -> None:
             buffer.copy_(own["buffers"][name])
         run.progress.sums = own["sums"]
         snapshots.set_random_state(own["random"])
+        if run.options.deterministic:  # sums over threads depend on how many there are
+            torch.set_num_threads(own["threads"])
     elif not run.processes.leads:
         run.progress.sums = Progress().sums  # the leading one's count for all
 

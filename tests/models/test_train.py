@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,18 @@ from tests.small_data import write_small_data
 FLAGS = [
     *("--architecture", "resnet_v2_cifar_8", "--epochs", "2", "--batch-size", "16"),
     *("--workers", "0", "--log-every", "2", "--device", "cpu", "--amp", "none"),
+    "--deterministic",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Runs here have as many threads as those that are processes of their own, see `start`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +142,16 @@ def test_a_signal_saves_and_ends(
     assert run(data, tmp_path / "cut", "--resume") == 0
     assert weights(tmp_path / "cut") == weights(whole)
     assert weights(tmp_path / "cut", "best") == weights(whole, "best")
+
+
+def test_going_on_holds_to_the_number_of_threads(whole: Path, data: Path, tmp_path: Path) -> None:
+    """With another number sums would be of another order, and bits others."""
+    assert run(data, tmp_path / "cut", "--epochs", "1") == 0
+    torch.set_num_threads(2)
+    more = ["--epochs", "2", "--allow", "recipe"]
+    assert run(data, tmp_path / "cut", "--resume", *more) == 0
+    assert torch.get_num_threads() == 1
+    assert weights(tmp_path / "cut") == weights(whole)
 
 
 def test_a_signal_during_validation_saves_and_ends(
