@@ -11,7 +11,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,10 +136,19 @@ async def timed(client: httpx.AsyncClient) -> tuple[int, float]:
     return answer.status_code, time.perf_counter() - start
 
 
-def connected(address: str) -> socket.socket:
-    url = httpx.URL(address)
-    assert url.port is not None
-    return socket.create_connection((url.host, url.port), 10)
+Connect = Callable[[str], socket.socket]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Return what opens a connection to an address, for as long as the test goes on."""
+    with ExitStack() as opened:
+
+        def connected(address: str) -> socket.socket:
+            url = httpx.URL(address)
+            return opened.enter_context(socket.create_connection((url.host, url.port), 10))
+
+        yield connected
 
 
 def head(length: int) -> bytes:
@@ -148,12 +158,14 @@ def head(length: int) -> bytes:
     )
 
 
-def test_slow_clients_are_let_go_of(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_clients_are_let_go_of(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, connect: Connect
+) -> None:
     """Headers by the byte, half a body, nothing at all: none keeps a connection for long."""
     monkeypatch.setenv("CLASSIFY_HEADER_S", "1")
     monkeypatch.setenv("CLASSIFY_BODY_S", "1")
     with running("--model", str(tiny_model)) as (_, address, _):
-        silent, slow, half = (connected(address) for _ in range(3))
+        silent, slow, half = (connect(address) for _ in range(3))
         slow.sendall(b"POST /classify HTTP/1.1\r\nHo")
         half.sendall(head(len(RED)) + RED[:100])
         start = time.monotonic()
@@ -164,19 +176,21 @@ def test_slow_clients_are_let_go_of(tiny_model: Path, monkeypatch: pytest.Monkey
         assert half.recv(100).startswith(b"HTTP/1.1 408 ")
         assert time.monotonic() - start < 4
         assert httpx.post(f"{address}/classify", files={"img": RED}).status_code == 200
-        long = connected(address)
+        long = connect(address)
         long.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000)
         long.settimeout(5)
         assert long.recv(100).startswith(b"HTTP/1.1 400 ")
 
 
-def test_only_so_many_connections(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_so_many_connections(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, connect: Connect
+) -> None:
     """One more is told to come back; when one has gone there is room again."""
     monkeypatch.setenv("CLASSIFY_MAX_CONNECTIONS", "3")
     with running("--model", str(tiny_model)) as (_, address, _):
-        held = [connected(address) for _ in range(3)]
+        held = [connect(address) for _ in range(3)]
         time.sleep(0.2)
-        refused = connected(address)
+        refused = connect(address)
         refused.settimeout(5)
         answer = refused.recv(2000)
         assert answer.startswith(b"HTTP/1.1 503 ")
@@ -294,10 +308,12 @@ async def test_a_model_is_swapped_under_load(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_sigterm_under_load_loses_nothing(tmp_path: Path, workers: str) -> None:
+async def test_sigterm_under_load_loses_nothing(
+    tmp_path: Path, workers: str, connect: Connect
+) -> None:
     """Every request whose body was taken before the signal is answered, and it ends with 0."""
     with running("--model", str(heavy(tmp_path)), "--workers", workers) as (process, address, _):
-        streams = [connected(address) for _ in range(12)]
+        streams = [connect(address) for _ in range(12)]
         for stream in streams:
             stream.sendall(head(len(RED)) + RED)
         await asyncio.sleep(0.5)
