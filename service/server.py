@@ -87,12 +87,16 @@ def _listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except socket.gaierror as error:
         raise OSError(error.errno, f"{error.strerror}: set --host", host) from error
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise OSError(error.errno, f"{reason}: set --port", f"{host}:{port}") from error
+    # Connections inherit it. asyncio sets it only on sockets made with IPPROTO_TCP, which this is
+    # not, and without it the body of an answer waits 40 ms for the client to confirm its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _address(listener: socket.socket) -> str:
