@@ -90,7 +90,8 @@ class Pipeline:
         self._observer = observer or Observer()
         self._executor = ThreadPoolExecutor(stages.lanes, thread_name_prefix="lane")
         # Rows are large: no more are made ahead than the lanes can take next.
-        self._ahead = asyncio.Semaphore(stages.lanes * stages.max_batch + stages.lanes)
+        ahead = (stages.lanes + 1) * stages.max_batch + stages.lanes
+        self._ahead = asyncio.Semaphore(ahead)
         self._ready: deque[_Job] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._inside = 0  # images from their acceptance to their answer
@@ -160,8 +161,8 @@ class Pipeline:
         lanes = self._stages.lanes
         while self._ready and self._ready[0].answer.cancelled():
             self._ready.popleft()
-        while self._ready and not self._alone and len(self._tasks) < lanes:
-            free = lanes - len(self._tasks)
+        while self._ready and not self._alone and self._may_start():
+            free = max(lanes - len(self._tasks), 1)
             self._alone = lanes > 1 and free == lanes and len(self._ready) < lanes
             share = len(self._ready) if self._alone else ceil(len(self._ready) / free)
             jobs = self._take(min(share, self._stages.max_batch))
@@ -171,6 +172,12 @@ class Pipeline:
             self._running += len(jobs)
             task = asyncio.create_task(self._lane(jobs, alone=self._alone))
             self._tasks.add(task)
+
+    def _may_start(self) -> bool:
+        """Tell whether a lane is free, or a full batch can lie ready for the next that will be."""
+        lanes, started = self._stages.lanes, len(self._tasks)
+        full = len(self._ready) >= self._stages.max_batch
+        return started < lanes or (started == lanes and full)
 
     def _take(self, count: int) -> list[_Job]:
         """Return the next jobs, without those whose asker has gone."""
