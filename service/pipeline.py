@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from math import ceil
 from typing import NamedTuple
 
@@ -48,6 +50,9 @@ class _Job:
     answer: asyncio.Future[Answer]
     prepared: Prepared
     waiting_since: float = field(default_factory=time.perf_counter)
+
+
+_Rows = tuple[list[tuple[_Job, np.ndarray]], float, float]  # each job's, the start, the seconds
 
 
 class Stages(NamedTuple):
@@ -90,12 +95,10 @@ class Pipeline:
         self._observer = observer or Observer()
         self._executor = ThreadPoolExecutor(stages.lanes, thread_name_prefix="lane")
         # Rows are large: no more are made ahead than the lanes can take next.
-        ahead = (stages.lanes + 1) * stages.max_batch + stages.lanes
-        self._ahead = asyncio.Semaphore(ahead)
+        self._ahead = asyncio.Semaphore(stages.lanes * stages.max_batch + stages.lanes)
         self._ready: deque[_Job] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._batches: dict[asyncio.Future[_Rows], list[_Job]] = {}  # in the order they run
         self._inside = 0  # images from their acceptance to their answer
-        self._running = 0  # rows that are being run
         self._alone = False
         self._closing = False
         self._empty = asyncio.Event()
@@ -104,7 +107,8 @@ class Pipeline:
     @property
     def waiting(self) -> int:
         """How many images are inside and not being run."""
-        return self._inside - self._running
+        running = islice(self._batches.values(), self._stages.lanes)
+        return self._inside - sum(map(len, running))
 
     def reserve(self, count: int) -> "Reservation":
         """Return the right to submit so many images; they are inside from now on.
@@ -146,8 +150,8 @@ class Pipeline:
         """Answer every image that was accepted, refuse new ones, and end the threads."""
         self._closing = True
         await self._empty.wait()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._batches:
+            await asyncio.wait(self._batches)
         self._executor.shutdown(wait=False)
 
     def _enter(self, prepared: Prepared) -> _Job:
@@ -162,22 +166,25 @@ class Pipeline:
         while self._ready and self._ready[0].answer.cancelled():
             self._ready.popleft()
         while self._ready and not self._alone and self._may_start():
-            free = max(lanes - len(self._tasks), 1)
+            free = max(lanes - len(self._batches), 1)
             self._alone = lanes > 1 and free == lanes and len(self._ready) < lanes
             share = len(self._ready) if self._alone else ceil(len(self._ready) / free)
             jobs = self._take(min(share, self._stages.max_batch))
             if not jobs:
                 self._alone = False
                 return
-            self._running += len(jobs)
-            task = asyncio.create_task(self._lane(jobs, alone=self._alone))
-            self._tasks.add(task)
+            loop = asyncio.get_running_loop()
+            batch = loop.run_in_executor(self._executor, self._run, jobs, self._alone)
+            self._batches[batch] = jobs
+            batch.add_done_callback(partial(self._end, self._alone))
 
     def _may_start(self) -> bool:
-        """Tell whether a lane is free, or a full batch can lie ready for the next that will be."""
-        lanes, started = self._stages.lanes, len(self._tasks)
+        """Tell whether a lane is free, or a full batch can lie ready for the first that will be.
+
+        A lane that ends would otherwise wait for its turn of the event loop.
+        """
         full = len(self._ready) >= self._stages.max_batch
-        return started < lanes or (started == lanes and full)
+        return len(self._batches) < self._stages.lanes + full
 
     def _take(self, count: int) -> list[_Job]:
         """Return the next jobs, without those whose asker has gone."""
@@ -188,36 +195,39 @@ class Pipeline:
                 jobs.append(job)
         return jobs
 
-    async def _lane(self, jobs: list[_Job], *, alone: bool) -> None:
-        """Run one batch. What goes wrong is the answer to its own rows only."""
+    def _run(self, jobs: list[_Job], alone: bool) -> _Rows:
+        """Run one batch, in a lane's thread.
+
+        Raises:
+            ValueError: The network gave another number of rows than it took.
+        """
         start = time.perf_counter()
-        try:
-            batch = np.stack([job.prepared.row for job in jobs])
-            rows = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._stages.run, batch, alone
-            )
-            self._settle(jobs, rows, start)
-        except Exception as error:
+        jobs = [job for job in jobs if not job.answer.cancelled()]  # some while it lay ready
+        if not jobs:
+            return [], start, 0.0
+        rows = self._stages.run(np.stack([job.prepared.row for job in jobs]), alone)
+        seconds = time.perf_counter() - start
+        return list(zip(jobs, rows, strict=True)), start, seconds
+
+    def _end(self, alone: bool, batch: asyncio.Future[_Rows]) -> None:
+        """Keep the lane busy, then answer. What went wrong is the answer to its own rows only."""
+        jobs = self._batches.pop(batch)
+        if alone:
+            self._alone = False
+        self._dispatch()
+        if error := batch.exception():
             for job in jobs:
                 if not job.answer.done():
                     job.answer.set_exception(error)
-        finally:
-            self._running -= len(jobs)
-            if alone:
-                self._alone = False
-            task = asyncio.current_task()
-            assert task is not None
-            self._tasks.discard(task)
-            self._dispatch()
-
-    def _settle(self, jobs: list[_Job], rows: np.ndarray, start: float) -> None:
-        seconds = time.perf_counter() - start
-        self._observer.batch_ran(len(jobs), seconds)
-        for job, row in zip(jobs, rows, strict=True):
+            return
+        rows, start, seconds = batch.result()
+        if rows:
+            self._observer.batch_ran(len(rows), seconds)
+        for job, row in rows:
             if not job.answer.done():
                 queue_ms = (start - job.waiting_since) * 1000
                 job.answer.set_result(
-                    Answer(row, job.prepared, queue_ms, seconds * 1000, len(jobs))
+                    Answer(row, job.prepared, queue_ms, seconds * 1000, len(rows))
                 )
 
 

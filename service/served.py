@@ -1,9 +1,11 @@
 """A loaded artifact, checked and warmed up, and the way through it."""
 
+import ctypes
 import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,7 @@ class Served:
         black = np.zeros((*self.network.input.crop, 3), np.uint8)
         self.network.probabilities(preprocess(black, self.network.input)[None])
         self.checked = check_engine(self.engine, self.network.input)
+        _give_back_memory()
 
     @property
     def name(self) -> str:
@@ -127,6 +130,12 @@ def _options(settings: Settings) -> EngineOptions:
         threads=settings.threads,
         max_batch=settings.max_batch,
     )
+
+
+def _give_back_memory() -> None:
+    """Return to the system what loading has freed; glibc keeps most of it by itself."""
+    with suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _sha256(path: Path) -> str:

@@ -2,13 +2,11 @@
 
 import argparse
 import asyncio
-import ctypes
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from math import ceil
 from types import FrameType
 
@@ -20,8 +18,6 @@ from service.connections import protocol
 from service.observation import log_to_stderr
 from service.settings import KEYS, Settings
 from service.workers import serve_by_workers
-
-M_ARENA_MAX = -8  # glibc's malloc.h
 
 
 @reports_errors
@@ -56,7 +52,6 @@ async def serve(
         listener: Opens the port; called once the models are ready.
         say: Is given the lines that describe what serves, and the port.
     """
-    _share_one_heap()
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -77,15 +72,6 @@ async def serve(
                 lines += [f"checked: {served.checked}"]
             say(lines, opened)
             await uvicorn.Server(config).serve(sockets=[opened])
-
-
-def _share_one_heap() -> None:
-    """Have glibc serve all threads from one heap; it keeps what was freed in each of several.
-
-    Loading leaves 70 MB behind for ResNet-50, a fifth of the process; no request takes longer.
-    """
-    with suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _say(lines: list[str], listener: socket.socket) -> None:

@@ -10,6 +10,7 @@ import pytest
 from models.self_test import pictures
 from models.session import Session
 from service.inference_protocol import LENGTH
+from service.pipeline import Pipeline
 from tests.service.conftest import Serve
 from tests.service.test_app import problem
 from tests.tiny_onnx import INPUT, LABELS, SIDE, Tiny
@@ -136,15 +137,13 @@ async def test_damaged_raw_requests_are_problems(serve: Serve) -> None:
 
 async def test_a_row_that_fails_is_500(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of the network is the service's, not the client's."""
-    from service.served import Served
+
+    def fails(pipeline: Pipeline, jobs: list[object], alone: bool) -> None:
+        raise ArithmeticError("broken")
 
     async with serve() as client:
-
-        def fails(served: Served, batch: np.ndarray, alone: bool) -> np.ndarray:
-            raise ArithmeticError("broken")
-
         found = await client.get("/models")
         assert found.status_code == 200
-        monkeypatch.setattr("service.pipeline.Pipeline._settle", fails)
+        monkeypatch.setattr(Pipeline, "_run", fails)
         answer: httpx.Response = await client.post(INFER, json={"inputs": [tensor()]})
     assert problem(answer) == "internal-error"

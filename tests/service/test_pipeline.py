@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -213,6 +214,24 @@ async def test_images_whose_asker_has_gone_are_not_run() -> None:
         gate.open.set()
         assert [await first[0], await stays] == [0, 12]
     assert len(gate.runs) == 2
+
+
+async def test_a_full_batch_lies_ready_and_those_who_go_meanwhile_are_not_run() -> None:
+    """The lane takes it as it ends, before the event loop has its turn; it counts as waiting."""
+    gate = Gate()
+    async with pipeline(gate, max_batch=2) as through:
+        gate.open.clear()
+        first = await waiting(through, [0])
+        await gate.has_started()
+        stays, gone, alone = await waiting(through, [1, 2, 3])
+        assert through.waiting == 3
+        gone.cancel()
+        await asyncio.wait([gone])
+        gate.open.set()
+        time.sleep(0.2)  # the event loop has no turn
+        assert gate.runs == [(1, False), (1, False)]
+        assert [await first[0], await stays, await alone] == [0, 6, 18]
+    assert gate.runs == [(1, False)] * 3
 
 
 async def test_images_whose_asker_has_gone_are_not_decoded() -> None:
