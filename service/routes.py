@@ -63,7 +63,9 @@ class State:
         return await to_thread.run_sync(fetch, url, hosts, limit)
 
 
-def state_of(request: Request) -> State:
+# Dependencies are coroutines although they wait for nothing: FastAPI runs functions in threads,
+# and two turns of a thread cost as much as the rest of a request's handling.
+async def state_of(request: Request) -> State:
     """Return what the lifespan made.
 
     Raises:
@@ -96,7 +98,7 @@ class Wanted:
     orientation: bool
 
 
-def wanted(exif: Exif = "honour", top: Top = BEST, model: ModelName = "") -> Wanted:
+async def wanted(exif: Exif = "honour", top: Top = BEST, model: ModelName = "") -> Wanted:
     """Return what the query says."""
     return Wanted(model, top, exif == "honour")
 
