@@ -32,7 +32,7 @@ demo: $(RUN)
 	@$(VENV)/bin/python examples/demo.py --port $(PORT) $(ARGS)
 
 test: $(DEV)
-	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow" -n auto --dist loadfile $(ARGS)
 
 proof: $(DEV)
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
