@@ -1,10 +1,14 @@
 """What entry points share: one line for an error, progress on stderr, text that is safe to show."""
 
 import functools
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import ParamSpec
 
 from models.errors import LegacyModelError
@@ -15,15 +19,16 @@ P = ParamSpec("P")
 def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
     """Turn what `main` raises into one line on stderr and an exit status.
 
-    Our own errors and the system's (no such file, disk full) give 1, an interrupt gives 130 and a
-    reader that closed the pipe gives 141, as a shell would. Everything else is a bug and stays a
-    traceback.
+    Our own errors and the system's (no such file, disk full) give 1, an interrupt gives 130,
+    SIGTERM 143 and a reader that closed the pipe 141, as a shell would. Everything else is a bug
+    and stays a traceback.
     """
 
     @functools.wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
         try:
-            return main(*args, **kwargs)
+            with _unwound_by_sigterm():
+                return main(*args, **kwargs)
         except LegacyModelError as error:
             print(f"error: {escaped(str(error))}", file=sys.stderr)
             return 1
@@ -33,11 +38,39 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
         except OSError as error:
             print(f"error: {escaped(described(error))}", file=sys.stderr)
             return 1
+        except _Terminated:
+            print("terminated", file=sys.stderr)
+            return 128 + signal.SIGTERM
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            return 130
+            return 128 + signal.SIGINT
 
     return run
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _unwound_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM unwind the program as Ctrl-C does, so that no file stays behind half-written."""
+    owner = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a process that was forked meanwhile has nothing to clean up
+            os._exit(128 + number)
+        raise _Terminated
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def escaped(text: str) -> str:

@@ -11,7 +11,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lower = any(one.partition("=")[0] == "--precision" for one in arguments)
     module, function = ("relume.precision", "verify") if lower else ("converters.cli", "verify")
     if {"-h", "--help"} & set(arguments) and not lower:
-        print("with --precision bf16|int8|fp16 --images DIR MODEL.onnx: what that precision does")
+        print("with MODEL.onnx --precision bf16|int8|fp16 --images DIR: what that precision does")
         print("to the classes; relume verify --precision bf16 --help says more\n")
     status: int = getattr(import_module(module), function)(arguments)
     return status

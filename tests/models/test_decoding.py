@@ -300,15 +300,13 @@ def test_a_jpeg_that_declares_too_many_pixels_is_refused() -> None:
     data = bytearray(stored(RGB, "JPEG"))
     at = data.index(b"\xff\xc0") + 5  # of the start of frame: its height, then its width
     data[at : at + 4] = struct.pack(">HH", 60_000, 50_000)
-    with pytest.raises(ImageTooLarge, match=r"too many pixels \(.*3000000000 pixels.*, expected"):
+    with pytest.raises(ImageTooLarge, match=r"found 3,000,000,000 pixels, expected at most"):
         decode(bytes(data))
 
 
 def test_a_bomb_is_refused() -> None:
     """Sizes that Pillow itself refuses give the same error as those that only we refuse."""
-    with pytest.raises(
-        ImageTooLarge, match="found too many pixels .*, expected at most 50,000,000"
-    ):
+    with pytest.raises(ImageTooLarge, match=r"found [\d,]+ pixels, expected at most 50,000,000"):
         decode(png(2**31 - 1, 2**31 - 1, 8, 2, b""))
 
 

@@ -1,12 +1,15 @@
 """Tests of models/terminal.py."""
 
 import errno
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from models.errors import FormatError, ImageError
+from models.files import writing
 from models.terminal import Progress, reports_errors, size_of, step
 from tests.oracles import ROOT
 
@@ -69,6 +72,39 @@ def test_an_interrupt_is_one_line_and_status_130(capsys: pytest.CaptureFixture[s
     """Ctrl-C shows no traceback, and gives the status that shells give it."""
     assert failing(KeyboardInterrupt()) == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+
+
+def test_sigterm_unwinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Like Ctrl-C it leaves nothing half-written; afterwards the process is what it was."""
+
+    @reports_errors
+    def main() -> int:
+        with writing() as files:
+            files.new(tmp_path / "a").write_text("half")
+            signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    assert main() == 128 + signal.SIGTERM
+    assert capsys.readouterr() == ("", "terminated\n")
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_sigterm_is_left_to_who_took_it() -> None:
+    """A program that has a handler of its own, such as a training run, keeps it."""
+    taken: list[int] = []
+
+    @reports_errors
+    def main() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: taken.append(number))
+    try:
+        assert main() == 0
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert taken == [signal.SIGTERM]
 
 
 def test_a_bug_stays_a_traceback() -> None:
