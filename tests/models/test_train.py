@@ -238,7 +238,7 @@ def refused(capsys: pytest.CaptureFixture[str], status: int) -> str:
     ("more", "message"),
     [
         (["--lr", "0.2"], "the recipe differs: lr was 0.1, is 0.2. --allow recipe goes on"),
-        (["--schedule", "constant"], "schedule was cosine period=6 floor=0.0, is constant"),
+        (["--schedule", "constant"], "schedule was cosine period=5 floor=0.0, is constant"),
     ],
 )
 def test_a_changed_recipe_is_refused(
