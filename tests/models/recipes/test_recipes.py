@@ -148,3 +148,17 @@ def test_the_page_has_the_recipe(name: str) -> None:
         recipe.cost,
         recipe.differs.strip(),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs"),
+    [
+        ("resnet-v2-18-512batch", (24, 96)),
+        ("resnet-v2-34", (58, 76, 77, 96)),
+        ("resnet-v2-200", (96, 119)),
+        ("resnet-v2-200-11k", (96,)),
+    ],
+)
+def test_restarts_by_hand_drop_momentum(name: str, epochs: tuple[int, ...]) -> None:
+    """The epoch after each of the original's restarts begins with empty buffers."""
+    assert RECIPES[name].momentum_drops == epochs

@@ -41,6 +41,18 @@ EDGES = [
     ("resnet-v2-18", 450_361, 90, 1e-4, 1e-4),
     ("resnet-v2-18", None, 98, 1e-4, 1e-4),
     ("resnet-v2-18", None, 99, 1e-3, 1e-4),
+    # updates of a process that began after epoch 23: 92,575, 130,105 and 167,635 in the log
+    ("resnet-v2-18-512batch", 23 * 2_503 + 92_574, 60, 0.1, 1e-4),
+    ("resnet-v2-18-512batch", 23 * 2_503 + 92_575, 60, 0.01, 1e-4),
+    ("resnet-v2-18-512batch", 23 * 2_503 + 130_105, 75, 1e-3, 1e-4),
+    ("resnet-v2-18-512batch", 23 * 2_503 + 167_635, 90, 1e-4, 1e-4),
+    # of processes that began after epochs 57 and 76: 7,507 and 35,029
+    ("resnet-v2-34", 57 * 2_503 + 7_506, 60, 0.1, 1e-4),
+    ("resnet-v2-34", 57 * 2_503 + 7_507, 60, 0.01, 1e-4),
+    ("resnet-v2-34", None, 75, 0.01, 1e-4),
+    ("resnet-v2-34", None, 76, 1e-3, 1e-4),
+    ("resnet-v2-34", 76 * 2_503 + 35_028, 90, 1e-3, 1e-4),
+    ("resnet-v2-34", 76 * 2_503 + 35_029, 90, 1e-4, 1e-4),
     ("resnet-v2-50", None, 83, 1e-3, 1e-4),
     ("resnet-v2-50", None, 84, 1e-3, 1e-4),
     ("resnet-v2-50", None, 96, 1e-4, 1e-4),
