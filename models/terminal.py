@@ -1,15 +1,18 @@
 """What entry points share: one line for an error, progress on stderr, text that is safe to show."""
 
+import argparse
 import functools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from models.errors import LegacyModelError
 
 P = ParamSpec("P")
+Number = TypeVar("Number", int, float)
 
 
 def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
@@ -38,6 +41,26 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
             return 130
 
     return run
+
+
+def at_least(least: Number) -> Callable[[str], Number]:
+    """Return the type of a flag: a number of the kind of `least`, from it on, and finite.
+
+    Raises:
+        ArgumentTypeError: The text that the type is given is none.
+    """
+
+    def read(text: str) -> Number:
+        try:
+            value = type(least)(text)
+            if least <= value < math.inf:
+                return value
+        except ValueError:
+            pass  # no number at all, and said below
+        kind = "whole number" if isinstance(least, int) else "number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {kind} from {least:g}")
+
+    return read
 
 
 def escaped(text: str) -> str:
