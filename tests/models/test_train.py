@@ -333,7 +333,7 @@ def test_a_run_that_diverges_is_ended(
             ["--virtual-gpus", "2", "--accumulate", "3"],
             "virtual-gpus 2: cannot be shared out among",
         ),
-        (["--last", "drop", "--batch-size", "80"], "has 72 images, not one whole batch"),
+        (["--last", "drop", "--batch-size", "80"], "72 images are not one whole batch"),
         (["--memonger", "0.0001"], "GiB of activations are the least"),
         (["--memonger", "--compile"], "--memonger: not with --compile"),
         (["--optimizer"], "--optimizer: goes with --init"),

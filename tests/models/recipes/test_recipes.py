@@ -87,6 +87,10 @@ def test_flags_change_any_field() -> None:
         ("nesterov", "maybe", "--nesterov maybe: expected True|False"),
         ("aug_levels", "3:1,2:2", "aug-levels 3:1,2:2: expected EPOCH:VALUE pairs"),
         ("aug_levels", "x", "--aug-levels x: expected numbers"),
+        ("seed", str(2**63), "expected a number from 0, below 2 [*][*] 63"),
+        ("seed", "-1", "seed -1: expected a number from 0"),
+        ("bn_momentum", "1:7", "bn-momentum 1:7.0: expected EPOCH:VALUE pairs, .* from 0 to 1"),
+        ("bn_momentum", "nan", "bn-momentum 1:nan: expected EPOCH:VALUE pairs"),
         ("order", "balanced", "order balanced: expected draws"),
         ("schedule", "stairs", "no stairs"),
     ],
@@ -127,6 +131,16 @@ def test_an_unknown_name_lists_what_there_is() -> None:
     """The names are in the message."""
     with pytest.raises(RecipeError, match="no such recipe; there are fashion-mnist, irv2-setting1"):
         find("irv3")
+
+
+def test_an_epoch_without_an_update_is_refused() -> None:
+    """Fewer images than a batch are none where short batches are dropped; so is no image at all."""
+    recipe = changed(RECIPES["irv2-setting1"], {"last": "drop"})
+    assert recipe.steps(64) == 1
+    with pytest.raises(RecipeError, match="batch-size 64, last drop: 63 images are not one whole"):
+        recipe.steps(63)
+    with pytest.raises(RecipeError, match="0 images are not one whole batch"):
+        RECIPES["irv2-setting1"].steps(0)
 
 
 PAGE = (ROOT / "docs/training.md").read_text()

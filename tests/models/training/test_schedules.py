@@ -153,6 +153,10 @@ def test_any_schedule_reads_back(
     ("text", "message"),
     [
         ("stairs", "no stairs; there are constant, steps"),
+        ("", "no schedule; there are constant, steps"),
+        ("exponential factor=nan", "expected finite numbers"),
+        ("rows until=3 factors=1,1e999", "expected finite numbers"),
+        ("milestones at=3 factor=0.1 restarts=2:inf", "expected finite numbers"),
         ("steps every=10", "expected steps every=... factor=..."),
         ("steps every=ten factor=0.1", "expected steps every=... factor=..."),
         ("steps every=0 factor=0.1", "a length below 1"),
@@ -165,3 +169,8 @@ def test_what_is_no_schedule_is_refused(text: str, message: str) -> None:
     """A text is refused by what it lacks, with the form it should have."""
     with pytest.raises(RecipeError, match=message):
         parsed(text)
+
+
+def test_a_cosine_goes_down_to_nothing() -> None:
+    """Its floor is 0 where none is given."""
+    assert parsed("cosine period=5") == schedules.Cosine(5, 0.0)
