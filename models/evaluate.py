@@ -24,6 +24,7 @@ from models.data import open_samples
 from models.data.samples import Samples
 from models.errors import ArtifactError, SpecError
 from models.files import writing
+from models.preprocess import MAX_RESIZED_PIXELS
 from models.session import Session
 from models.spec import ModelSpec
 from models.terminal import at_least, reports_errors
@@ -68,6 +69,8 @@ def _evaluated(
     spec, forward = _network(given.model, processes)
     if spec.input is None:
         raise SpecError(f"{given.model}: takes no image, so that it cannot be evaluated on some")
+    if given.size is not None:
+        _check_size(forward, given.size, processes)
     samples = open_samples(given.data, given.split, classes=len(spec.labels))
     found = {}
     for name, crops in CROPS.items():
@@ -103,6 +106,16 @@ def _network(path: Path, processes: Processes) -> tuple[ModelSpec, Forward]:
         raise ArtifactError(f"{path}: expected a .pt, .safetensors or .onnx of relume")
     spec, network, _ = checkpoints.read(path)
     return spec, build(network).to(processes.device)
+
+
+def _check_size(forward: Forward, size: int, processes: Processes) -> None:
+    if size * size > MAX_RESIZED_PIXELS:
+        raise SpecError(f"--size {size}: expected at most {MAX_RESIZED_PIXELS:,} pixels in all")
+    try:
+        with torch.inference_mode():
+            forward(torch.zeros(1, 3, size, size, device=processes.device))
+    except RuntimeError as error:
+        raise SpecError(f"--size {size}: the network does not take such images") from error
 
 
 def images_of_batch(batch_size: int, crops: int) -> int:

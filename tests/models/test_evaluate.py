@@ -134,6 +134,24 @@ def test_a_number_that_cannot_be_is_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("model", "size", "message"),
+    [
+        ("best.pt", "8", "--size 8: the network does not take such images"),
+        ("best.pt", "300", "--size 300: the network does not take such images"),
+        ("best.onnx", "300", "best.onnx: cannot run: "),
+        ("best.pt", "100000", "--size 100000: expected at most 26,214,400 pixels in all"),
+    ],
+)
+def test_a_crop_that_the_network_does_not_take_is_refused(
+    model: str, size: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is tried before an image is read."""
+    flags = ["--model", str(run / "x" / model), "--data", str(run / "data"), "--device", "cpu"]
+    assert main([*flags, "--size", size, "--workers", "0"]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_people_get_a_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Errors with their interval and the originals' figures, then classes, the worst first."""
     flags = ["--data", str(run / "data"), "--workers", "0", "--model", str(run / "x/best.pt")]
