@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -311,6 +312,20 @@ def test_a_full_disk_loses_nothing(
     assert "the file from before is whole" in said
     assert weights(out) == weights(whole)
     assert not list(out.glob(".*.part"))
+
+
+def test_a_torn_line_of_the_table_keeps_no_artifact_back(
+    whole: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a full disk left of a line is not drawn; everything else is there at the end."""
+    out = Path(shutil.copytree(whole, tmp_path / "torn"))
+    (out / "last.onnx").unlink()
+    with (out / "log.csv").open("a") as table:
+        table.write("3,15,0.0")
+    flags = ["--workers", "0", "--device", "cpu", "--data", str(data), "-o", str(out)]
+    assert training.main([*flags, "--resume"]) == 0
+    assert "best: epoch" in capsys.readouterr().out
+    assert (out / "last.onnx").exists()
 
 
 def test_a_run_that_diverges_is_ended(
