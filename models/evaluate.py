@@ -9,7 +9,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from models.data import open_samples
 from models.data.samples import Samples
 from models.errors import ArtifactError, SpecError
 from models.files import writing
+from models.preprocess import MAX_RESIZED_PIXELS
 from models.session import Session
 from models.spec import ModelSpec
-from models.terminal import reports_errors
+from models.terminal import at_least, reports_errors
 from models.training import processes as launching
 from models.training.display import Bar
 from models.training.processes import Processes
@@ -43,7 +44,9 @@ from models.training.scores import (
 )
 
 Forward = Callable[[Tensor], Tensor]
+CROPS = {"1 crop": 1, "10 crops": 10}
 SHOWN = 10  # classes at each end of the table
+COLUMNS = ("class", "images", "top1", "top5")  # of the table of classes, for programs
 
 
 @reports_errors
@@ -66,14 +69,15 @@ def _evaluated(
     spec, forward = _network(given.model, processes)
     if spec.input is None:
         raise SpecError(f"{given.model}: takes no image, so that it cannot be evaluated on some")
+    if given.size is not None:
+        _check_size(forward, given.size, processes)
     samples = open_samples(given.data, given.split, classes=len(spec.labels))
     found = {}
-    for name, ten in (("1 crop", False), ("10 crops", True)):
-        if ten and given.crops != 10:
+    for name, crops in CROPS.items():
+        if crops > given.crops:
             continue
-        view = evaluation(spec.input, size=given.size, resize=given.resize, ten=ten)
-        # ten crops of an image are ten images of a batch, as the loader of the original has it
-        size = max(given.batch_size // 10, 1) if ten else given.batch_size
+        view = evaluation(spec.input, size=given.size, resize=given.resize, ten=crops == 10)
+        size = images_of_batch(given.batch_size, crops)
         bar = Bar(name, len(samples), 0, shown=processes.leads)
         pairs, done = [], 0
         with torch.inference_mode():
@@ -104,10 +108,29 @@ def _network(path: Path, processes: Processes) -> tuple[ModelSpec, Forward]:
     return spec, build(network).to(processes.device)
 
 
-def summary(samples: Samples, ahead: Ahead, batch_size: int) -> dict[str, Any]:
-    """Return the errors in percent of all images that could be read."""
+def _check_size(forward: Forward, size: int, processes: Processes) -> None:
+    if size * size > MAX_RESIZED_PIXELS:
+        raise SpecError(f"--size {size}: expected at most {MAX_RESIZED_PIXELS:,} pixels in all")
+    try:
+        with torch.inference_mode():
+            forward(torch.zeros(1, 3, size, size, device=processes.device))
+    except RuntimeError as error:
+        raise SpecError(f"--size {size}: the network does not take such images") from error
+
+
+def images_of_batch(batch_size: int, crops: int) -> int:
+    """Return how many images a batch of so many crops has.
+
+    Source: facebook/fb.resnet.torch dataloader.lua, batchSize.
+    """
+    return max(batch_size // crops, 1)
+
+
+def summary(ahead: Ahead, batch_size: int) -> dict[str, Any]:
+    """Return the errors in percent of all images that could be read, in batches of so many."""
     read = ahead[ahead != UNREAD]
-    made: dict[str, Any] = {"images": len(read), "unread": len(ahead) - len(read)}
+    unread = len(ahead) - len(read)
+    made: dict[str, Any] = {"images": len(read), "unread": unread, "batch_size": batch_size}
     for name, top in (("top1", 1), ("top5", TOP)):
         made[name] = {
             **interval(read, top)._asdict(),
@@ -128,13 +151,17 @@ def per_class(samples: Samples, ahead: Ahead) -> list[tuple[str, int, float, flo
 
 
 def _show(given: argparse.Namespace, samples: Samples, found: dict[str, Ahead]) -> None:
-    made = {name: summary(samples, ahead, given.batch_size) for name, ahead in found.items()}
+    made = {
+        name: summary(ahead, images_of_batch(given.batch_size, CROPS[name]))
+        for name, ahead in found.items()
+    }
     classes = per_class(samples, next(iter(found.values())))
     if given.csv is not None:
         _write_images(given.csv, samples, found)
+    if given.classes_csv is not None:
+        _write_table(given.classes_csv, COLUMNS, classes)
     if given.json:
-        names = ("class", "images", "top1", "top5")
-        rows = [dict(zip(names, row, strict=True)) for row in classes]
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in classes]
         print(json.dumps({"model": str(given.model), **made, "classes": rows}))
         return
     for name, one in made.items():
@@ -146,7 +173,7 @@ def _show(given: argparse.Namespace, samples: Samples, found: dict[str, Ahead]) 
             print(
                 f"  {top} error {error['error']:.3f} %  "
                 f"(95 %: {error['low']:.3f} to {error['high']:.3f})  "
-                f"mean of batches of {given.batch_size}: {error['mean_of_batches']:.3f}  "
+                f"mean of batches of {one['batch_size']}: {error['mean_of_batches']:.3f}  "
                 f"whole batches: {error['whole_batches']:.3f}"
             )
     _show_classes(classes, everything=given.classes)
@@ -162,13 +189,22 @@ def _show_classes(rows: list[tuple[str, int, float, float]], *, everything: bool
 
 def _write_images(path: Path, samples: Samples, found: dict[str, Ahead]) -> None:
     """Write a line for each image: where it is, its class, and how many stand before that."""
-    with writing() as files, files.new(path).open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["image", "class", *(f"classes before it, {name}" for name in found)])
+    names = ["image", "class", *(f"classes before it, {name}" for name in found)]
+
+    def rows() -> Iterator[list[Any]]:
         for index, label in enumerate(samples.labels):
             numbers = (ahead[index] for ahead in found.values())
             where, name = samples.where(index), samples.classes[label]
-            rows.writerow([where, name, *("" if one == UNREAD else one for one in numbers)])
+            yield [where, name, *("" if one == UNREAD else one for one in numbers)]
+
+    _write_table(path, names, rows())
+
+
+def _write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with writing() as files, files.new(path).open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(names)
+        table.writerows(rows)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -177,14 +213,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="data set, see docs/data.md")
     parser.add_argument("--split", choices=("train", "val"), default="val")
     parser.add_argument("--crops", type=int, choices=(1, 10), default=1, help="10 gives both")
-    parser.add_argument("--size", type=int, metavar="N", help="of the crop; else the artifact's")
-    parser.add_argument("--resize", type=int, metavar="N", help="of the shorter side before it")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N")
-    parser.add_argument("--workers", type=int, default=2, metavar="N")
+    count = at_least(1)
+    parser.add_argument("--size", type=count, metavar="N", help="of the crop; else the artifact's")
+    parser.add_argument("--resize", type=count, metavar="N", help="of the shorter side before it")
+    parser.add_argument("--batch-size", type=count, default=64, metavar="N", help="in crops")
+    parser.add_argument("--workers", type=at_least(0), default=2, metavar="N")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--on-bad", choices=("fail", "skip"), default="fail")
     parser.add_argument("--classes", action="store_true", help="show every class")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each image")
+    parser.add_argument(
+        "--classes-csv", type=Path, metavar="FILE", help="write a line for each class"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

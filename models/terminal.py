@@ -1,19 +1,29 @@
 """What entry points share: one line for an error, progress on stderr, text that is safe to show."""
 
+import argparse
 import functools
+<<<<<<< HEAD
 import os
 import signal
+=======
+import math
+>>>>>>> fix-tc
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+<<<<<<< HEAD
 from types import FrameType
 from typing import ParamSpec
+=======
+from typing import ParamSpec, TypeVar
+>>>>>>> fix-tc
 
 from models.errors import LegacyModelError
 
 P = ParamSpec("P")
+Number = TypeVar("Number", int, float)
 
 
 def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
@@ -48,6 +58,7 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
     return run
 
 
+<<<<<<< HEAD
 class _Terminated(KeyboardInterrupt):
     """SIGTERM came."""
 
@@ -71,6 +82,26 @@ def _unwound_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+=======
+def at_least(least: Number) -> Callable[[str], Number]:
+    """Return the type of a flag: a number of the kind of `least`, from it on, and finite.
+
+    Raises:
+        ArgumentTypeError: The text that the type is given is none.
+    """
+
+    def read(text: str) -> Number:
+        try:
+            value = type(least)(text)
+            if least <= value < math.inf:
+                return value
+        except ValueError:
+            pass  # no number at all, and said below
+        kind = "whole number" if isinstance(least, int) else "number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a {kind} from {least:g}")
+
+    return read
+>>>>>>> fix-tc
 
 
 def escaped(text: str) -> str:

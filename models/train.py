@@ -301,7 +301,7 @@ def finish(run: Run) -> None:
         return
     folder = run.options.out
     keep(run, "last")
-    rows = read_epochs(folder / TABLE)
+    rows = read_epochs(folder / TABLE, skip_torn=True)
     train_points = tuple((float(row.epoch), row.train_top1) for row in rows)
     val_points = tuple((float(row.epoch), row.val_top1) for row in rows)
     print(drawn({"training error, %": train_points, "validation error, %": val_points}))

@@ -5,6 +5,7 @@ Logs are this project's own, MXNet's and fb.resnet.torch's, so that old runs sta
 
 import argparse
 import csv
+import math
 import re
 import sys
 from collections import defaultdict
@@ -59,9 +60,19 @@ def _ours(path: Path, text: str) -> list[Point]:
         return []
     try:
         rows = read_epochs(path)
-    except (ValueError, TypeError, KeyError) as error:  # a line that was cut
+    except (ValueError, TypeError, KeyError, csv.Error) as error:  # a line that was cut
         raise LogError(f"{path}: damaged: {error}") from error
     return [Point(row.epoch, row.train_top1, row.val_top1, 1, 1) for row in rows]
+
+
+def _number(path: Path, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise LogError(f"{path}: damaged: {text} where a number belongs")
+    return value
 
 
 def _means(lines: dict[int, list[float]], epoch: int) -> tuple[float | None, int]:
@@ -77,32 +88,34 @@ def _joined(train: dict[int, list[float]], val: dict[int, list[float]], first: i
     return points
 
 
-def _mxnet(_: Path, text: str) -> list[Point]:
+def _mxnet(path: Path, text: str) -> list[Point]:
     """Read MXNet's log, whose epochs count from 0: the mean of all an epoch's lines.
 
     Source: tornadomeet/ResNet log/plot_curve.py.
     """
-    wanted = re.compile(r"Epoch\[(\d+)\].*[ \t](Train|Validation)-accuracy=([-+.\de]+)")
+    wanted = re.compile(
+        r"Epoch\[(\d{1,9})\].*[ \t](Train|Validation)-accuracy=([-+.\de]+)", re.ASCII
+    )
     found: dict[str, dict[int, list[float]]] = {
         "Train": defaultdict(list),
         "Validation": defaultdict(list),
     }
     for epoch, kind, accuracy in wanted.findall(text):
-        found[kind][int(epoch)].append(100 * (1 - float(accuracy)))
+        found[kind][int(epoch)].append(100 * (1 - _number(path, accuracy)))
     return _joined(found["Train"], found["Validation"], first=0)
 
 
-def _torch(_: Path, text: str) -> list[Point]:
+def _torch(path: Path, text: str) -> list[Point]:
     """Read fb.resnet.torch's log: the mean of an epoch's last steps, and its line on validation.
 
     Source: facebook/fb.resnet.torch train.lua.
     """
-    steps = re.compile(r"\| Epoch: \[(\d+)\]\[\d+/\d+\].* top1 +([\d.]+)")
-    ends = re.compile(r"\* Finished epoch # (\d+) +top1: +([\d.]+)")
+    steps = re.compile(r"\| Epoch: \[(\d{1,9})\]\[\d+/\d+\].* top1 +([\d.]+)", re.ASCII)
+    ends = re.compile(r"\* Finished epoch # (\d{1,9}) +top1: +([\d.]+)", re.ASCII)
     train: dict[int, list[float]] = defaultdict(list)
     for epoch, error in steps.findall(text):
-        train[int(epoch)].append(float(error))
-    val = {int(epoch): [float(error)] for epoch, error in ends.findall(text)}
+        train[int(epoch)].append(_number(path, error))
+    val = {int(epoch): [_number(path, error)] for epoch, error in ends.findall(text)}
     last = {epoch: errors[-TORCH_STEPS:] for epoch, errors in train.items()}
     return _joined(last, val, first=1)
 

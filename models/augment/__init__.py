@@ -19,19 +19,18 @@ RECORD_SIDES = {1: 256, 2: 480, 3: 480}  # of crops of 224
 CIFAR_BORDER = 4
 
 
-def augmentation(name: str, *, size: int | None = None, level: int = 1) -> Augmentation:
+def augmentation(name: str, *, level: int = 1) -> Augmentation:
     """Return the augmentation of training that belongs to a preset.
 
     Args:
         name: Of the preset: `torch-*`, `enet-224`, `mxnet-*` or `lornatang-299`.
-        size: Of the crop; the preset's unless given.
         level: Of MXNet's, 1 to 3.
 
     Raises:
         SpecError: There is no such preset, none that training used, or no such level.
     """
     spec = preset(name)
-    size = spec.crop[0] if size is None else size
+    size = spec.crop[0]
     if name in ("torch-299", "torch-224"):
         return RandomSizedCrop(spec, size)
     if name in ("torch-cifar10", "torch-cifar100"):
@@ -43,7 +42,7 @@ def augmentation(name: str, *, size: int | None = None, level: int = 1) -> Augme
     if level not in LEVELS:
         raise SpecError(f"--aug-level {level}: expected 1, 2 or 3")
     if name == "mxnet-224":
-        return Levels(spec, size, level, RECORD_SIDES[level] * size // spec.crop[0])
+        return Levels(spec, size, level, RECORD_SIDES[level])
     if name == "mxnet-cifar10":
         return Levels(spec, size, 1, size, CIFAR_BORDER)
     raise SpecError(f"{name}: no training is known that used this preset")

@@ -1,5 +1,6 @@
 """Batches of views, made in worker processes; alone of this room it knows torch."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -86,12 +87,22 @@ def batches(
         batch_size=None,
         num_workers=workers,
         collate_fn=_as_it_is,  # or tuples would become lists
+        worker_init_fn=_leave_signals,
         pin_memory=torch.cuda.is_available(),
     )
     for made in loader:
         if isinstance(made, str):
             raise ImageError(made)
         yield made
+
+
+def _leave_signals(worker: int) -> None:
+    """Leave signals to the process that trains: what ends a job reaches every process of it.
+
+    One that died of SIGTERM would take the batch with it that the run still needs to save itself.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(made: Any) -> Any:

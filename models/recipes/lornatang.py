@@ -44,8 +44,9 @@ _V3 = replace(
     aux_weight=0.3,
     expected="22.7 / 6.5",
     source="Lornatang/InceptionV3-PyTorch config.py, train.py",
-    differs="The paper has 21.2 / 5.6. The program sets the auxiliary loss's weight, 0.3, and "
-    "builds the network without that head, so that it stops; here the head is there.",
+    differs="The paper has 21.2 / 5.6. The program builds the network without the auxiliary head "
+    "and so stops; were it there, its 0.3 would weigh the network's own loss and 1.0 the head's. "
+    "Here the head is there, and 0.3 weighs its loss.",
 )
 
 

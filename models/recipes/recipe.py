@@ -6,6 +6,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
+from models.data.order import steps
 from models.errors import RecipeError
 from models.training.schedules import (
     Constant,
@@ -102,9 +103,19 @@ class Recipe:
     differs: str = ""
 
     def steps(self, images: int) -> int:
-        """Return the updates of an epoch over so many images."""
-        whole, rest = divmod(self.draws or images, self.batch_size)
-        return whole + (rest > 0 and self.last != "drop")
+        """Return the updates of an epoch over so many images.
+
+        Raises:
+            RecipeError: There is none.
+        """
+        count = self.draws or images
+        found = steps(count, self.batch_size, self.last)
+        if found < 1:
+            raise RecipeError(
+                f"batch-size {self.batch_size}, last {self.last}: {count:,} images are not one "
+                "whole batch"
+            )
+        return found
 
     def place(self, update: int, images: int) -> Place:
         """Return where in the run an update is, counted from 1."""
@@ -146,15 +157,21 @@ def _rising(value: Any) -> bool:
     return epochs == sorted(set(epochs)) and all(epoch >= 1 for epoch in epochs)
 
 
+def _shares(value: Any) -> bool:
+    return _rising(value) and all(0 <= share <= 1 for _, share in value)
+
+
 _SHARE = (lambda value: 0 <= value < 1, "a number from 0, below 1")
 _COUNT = (lambda value: value >= 1, "1 or more")
 _NOT_NEGATIVE = (lambda value: 0 <= value < float("inf"), "a number from 0")
-_BY_EPOCH = (_rising, "EPOCH:VALUE pairs, epochs from 1 and rising")
+_PAIRS = "EPOCH:VALUE pairs, epochs from 1 and rising"
 _RULES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("batch_size", "epochs", "classes", "virtual_gpus", "accumulate"), _COUNT),
     **dict.fromkeys(("momentum", "label_smoothing", "ema"), _SHARE),
-    **dict.fromkeys(("lr", "weight_decay", "aux_weight", "clip", "draws", "seed"), _NOT_NEGATIVE),
-    **dict.fromkeys(("aug_levels", "bn_momentum"), _BY_EPOCH),
+    **dict.fromkeys(("lr", "weight_decay", "aux_weight", "clip", "draws"), _NOT_NEGATIVE),
+    "seed": (lambda value: 0 <= value < 2**63, "a number from 0, below 2 ** 63"),
+    "aug_levels": (_rising, _PAIRS),
+    "bn_momentum": (_shares, f"{_PAIRS}, values from 0 to 1"),
 }
 
 FACTS = (

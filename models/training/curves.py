@@ -22,8 +22,11 @@ class Curve(NamedTuple):
 
 
 def drawn(series: dict[str, Points], *, logarithmic: bool = False) -> str:
-    """Return lines of characters that show series of points, each with its own mark."""
-    points = [point for given in series.values() for point in given if not math.isnan(point[1])]
+    """Return lines of characters that show series of points, each with its own mark.
+
+    Points that are not finite are left out.
+    """
+    points = [point for given in series.values() for point in given if math.isfinite(point[1])]
     if logarithmic:
         points = [point for point in points if point[1] > 0]
     if not points:

@@ -9,6 +9,7 @@ from typing import Literal, get_args, get_origin
 from models.data.loader import OnBad
 from models.errors import RecipeError
 from models.recipes import DEFAULT, FACTS, Recipe, changed, find, read_recipe
+from models.terminal import at_least
 
 ALLOWED = ("recipe", "data", "processes")
 RECIPE_FILE = "recipe.json"
@@ -17,7 +18,7 @@ What = Literal["train", "list", "explain"]
 
 @dataclass(frozen=True)
 class Options:
-    """How a recipe is run; none of it changes what comes out.
+    """How a recipe is run: on which images, from where, on what machine.
 
     Attributes:
         data: The data set; None for the recipe's own, where it is known where that is.
@@ -124,23 +125,34 @@ def _parser() -> argparse.ArgumentParser:
 def _add_machine(machine: argparse._ArgumentGroup) -> None:
     machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     machine.add_argument(
-        "--devices", type=int, default=1, metavar="N", help="processes, each with a GPU if any"
+        "--devices",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="processes, each with a GPU if any",
     )
     machine.add_argument(
-        "--workers", type=int, default=2, metavar="N", help="processes that decode (default 2)"
+        "--workers",
+        type=at_least(0),
+        default=2,
+        metavar="N",
+        help="processes that decode (default 2)",
     )
     machine.add_argument(
         "--memonger",
-        type=float,
+        type=at_least(0.0),
         nargs="?",
         const=0.0,
         metavar="GIB",
         help="compute activations again, to keep to so much memory for them, or to the least",
     )
+    seconds, updates = at_least(0.0), at_least(1)
     machine.add_argument(
-        "--save-every", type=float, default=300.0, metavar="SECONDS", help="default 300"
+        "--save-every", type=seconds, default=300.0, metavar="SECONDS", help="default 300"
     )
-    machine.add_argument("--log-every", type=int, default=50, metavar="UPDATES", help="default 50")
+    machine.add_argument(
+        "--log-every", type=updates, default=50, metavar="UPDATES", help="default 50"
+    )
     machine.add_argument("--on-bad", choices=get_args(OnBad), default="fail")
     machine.add_argument("--tensorboard", action="store_true", help="write its files too")
     machine.add_argument(

@@ -81,13 +81,29 @@ def _board(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def read_epochs(path: Path) -> list[Epoch]:
-    """Return the epochs of a table, each once: one that was done again counts as it was last."""
-    with path.open(encoding="utf-8", newline="") as file:
+def read_epochs(path: Path, *, skip_torn: bool = False) -> list[Epoch]:
+    """Return the epochs of a table, each once: one that was done again counts as it was last.
+
+    Args:
+        path: Of the table.
+        skip_torn: Leave out lines that are not whole, such as a full disk leaves.
+    """
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = list(csv.DictReader(file))
-    kinds = Epoch.__annotations__
-    found = {
-        int(row["epoch"]): Epoch(**{name: kinds[name](row[name]) for name in Epoch._fields})
-        for row in rows
-    }
+    found = {}
+    for row in rows:
+        try:
+            epoch = _epoch(row)
+        except (ValueError, TypeError, KeyError):
+            if not skip_torn:
+                raise
+            continue
+        found[epoch.epoch] = epoch
     return [found[number] for number in sorted(found)]
+
+
+def _epoch(row: dict[str, str]) -> Epoch:
+    if len(row) != len(Epoch._fields):
+        raise ValueError(f"a line of {len(row)} values, expected {len(Epoch._fields)}")
+    kinds = Epoch.__annotations__
+    return Epoch(**{name: kinds[name](row[name]) for name in Epoch._fields})

@@ -11,12 +11,13 @@ from torch import nn
 
 from models import checkpoint as checkpoints
 from models.architectures import create, find
+from models.augment import augmentation
 from models.build import build
 from models.checkpoint import Checkpoint
 from models.errors import RecipeError, SpecError
 from models.optimizer import Optimizer, load_optimizer
 from models.presets import PRESETS
-from models.recipes.recipe import Recipe, by_epoch
+from models.recipes.recipe import Recipe, by_epoch, flag_text
 
 Factory = Callable[[], nn.Module]
 CONVERTED = "init"  # name of a converted checkpoint in the run's folder
@@ -42,7 +43,31 @@ def factory_of(recipe: Recipe, begun: Checkpoint | None = None) -> Factory:
 
 
 def _check(recipe: Recipe, make: Factory) -> None:
-    height, width = PRESETS[recipe.evaluation].crop
+    if recipe.evaluation not in PRESETS:
+        raise RecipeError(
+            f"evaluation {recipe.evaluation}: no such preset; there are {', '.join(PRESETS)}"
+        )
+    _check_augmentation(recipe)
+    pairs = (("augmentation", recipe.augmentation), ("evaluation", recipe.evaluation))
+    for size, given_by in {PRESETS[name].crop: f"{what} {name}" for what, name in pairs}.items():
+        _check_images(recipe, make, given_by, size)
+
+
+def _check_augmentation(recipe: Recipe) -> None:
+    for level in (None, *(level for _, level in recipe.aug_levels)):
+        try:
+            made = augmentation(recipe.augmentation, level=level or 1)
+        except SpecError as error:
+            raise RecipeError(f"augmentation: {error}") from error
+        if level is not None and getattr(made, "level", None) != level:
+            raise RecipeError(
+                f"aug-levels {flag_text(recipe, 'aug_levels')}: {recipe.augmentation} has no level "
+                f"{level}"
+            )
+
+
+def _check_images(recipe: Recipe, make: Factory, given_by: str, size: tuple[int, int]) -> None:
+    height, width = size
     try:
         with torch.device("meta"):
             module = make().eval()
@@ -55,8 +80,8 @@ def _check(recipe: Recipe, make: Factory) -> None:
         ) from error
     except RuntimeError as error:
         raise RecipeError(
-            f"{recipe.architecture} does not take images of {height} x {width}, as evaluation "
-            f"{recipe.evaluation} gives them"
+            f"{recipe.architecture} does not take images of {height} x {width}, as {given_by} "
+            "gives them"
         ) from error
     if found.shape != (2, recipe.classes):
         raise RecipeError(

@@ -144,11 +144,7 @@ def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[S
     if options.data is not None:
         opened = (open_samples(options.data, split, classes=recipe.classes) for split in SPLITS)
         train, val = opened
-        if recipe.steps(len(train)) < 1:
-            raise RecipeError(
-                f"batch-size {recipe.batch_size}, last {recipe.last}: {train.name} has "
-                f"{len(train):,} images, not one whole batch"
-            )
+        recipe.steps(len(train))  # refuses too few
         return train, val
     if recipe.dataset != DEFAULT:
         raise RecipeError(f"--data: recipe {recipe.name} needs the folder of {recipe.dataset}")
@@ -158,6 +154,7 @@ def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[S
     if processes.leads:
         print(said)
         processes.wait()
+    recipe.steps(len(small))
     return small, held_out
 
 

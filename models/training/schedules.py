@@ -6,6 +6,7 @@ fields, `milestones at=30,60,90 factor=0.1`, which is what `--schedule` takes an
 """
 
 import math
+import re
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -121,7 +122,7 @@ class Cosine:
     """
 
     period: int
-    floor: float
+    floor: float = 0.0
 
     def factor_at(self, place: Place) -> float:
         """Return what the base value is multiplied by."""
@@ -219,7 +220,7 @@ def parsed(text: str) -> Schedule:
     Raises:
         RecipeError: It describes none; the message says what it may be.
     """
-    name, *words = text.split()
+    name, *words = text.split() or ["schedule"]
     kind = NAMES.get(name)
     if kind is None:
         raise RecipeError(f"schedule {text!r}: no {name}; there are {', '.join(NAMES)}")
@@ -239,6 +240,8 @@ def _check(schedule: Schedule, text: str) -> None:
     lengths = ("every", "period", "epochs")
     if any(getattr(schedule, name, 1) < 1 for name in lengths):
         raise RecipeError(f"schedule {text!r}: a length below 1")
+    if re.search(r"\b(nan|inf)\b", written(schedule)):
+        raise RecipeError(f"schedule {text!r}: expected finite numbers")
     at = getattr(schedule, "at", getattr(schedule, "until", ()))
     if list(at) != sorted(set(at)):
         raise RecipeError(f"schedule {text!r}: epochs that do not rise")

@@ -80,6 +80,78 @@ def test_the_error_is_the_runs_own(
     assert [int(one["classes before it, 10 crops"]) for one in rows] == ahead
 
 
+def test_ten_crops_of_an_image_are_ten_of_a_batch(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mean of batches is over batches of a tenth of the images, as the originals' loader cut.
+
+    Source: facebook/fb.resnet.torch dataloader.lua, batchSize.
+    """
+    more = ["--model", str(run / "x/best.pt"), "--resize", "36", "--crops", "10"]
+    found = evaluated(run, capsys, *more, "--batch-size", "40")
+    sizes = [found[name]["batch_size"] for name in ("1 crop", "10 crops")]  # type: ignore[index]
+    assert sizes == [40, 4]
+    ten = found["10 crops"]["top1"]  # type: ignore[index]
+    table = run / "images.csv"
+    evaluated(run, capsys, *more, "--csv", str(table))
+    with table.open() as file:
+        ahead = np.array([int(one["classes before it, 10 crops"]) for one in csv.DictReader(file)])
+    means = [np.mean(ahead[first : first + 4] >= 1) for first in range(0, 30, 4)]
+    assert ten["mean_of_batches"] == pytest.approx(100 * np.mean(means))
+    assert evaluated(run, capsys, *more, "--batch-size", "4")["10 crops"]["batch_size"] == 1  # type: ignore[index]
+
+
+def test_the_table_of_classes_is_a_file_too(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--classes-csv` has the classes in their order, as `--json` has them."""
+    table = tmp_path / "classes.csv"
+    found = evaluated(run, capsys, "--model", str(run / "x/best.pt"), "--classes-csv", str(table))
+    with table.open() as file:
+        rows = [
+            {**row, **{name: float(row[name]) for name in ("images", "top1", "top5")}}
+            for row in csv.DictReader(file)
+        ]
+    assert rows == found["classes"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--batch-size", "0"], "--batch-size: '0' is not a whole number from 1"),
+        (["--size", "0"], "--size: '0' is not a whole number from 1"),
+        (["--size", "-4"], "--size: '-4' is not a whole number from 1"),
+        (["--resize", "0"], "--resize: '0' is not a whole number from 1"),
+        (["--workers", "-1"], "--workers: '-1' is not a whole number from 0"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(
+    more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message names flag and value."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["--model", "x.pt", "--data", "x", *more])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "message"),
+    [
+        ("best.pt", "8", "--size 8: the network does not take such images"),
+        ("best.pt", "300", "--size 300: the network does not take such images"),
+        ("best.onnx", "300", "best.onnx: cannot run: "),
+        ("best.pt", "100000", "--size 100000: expected at most 26,214,400 pixels in all"),
+    ],
+)
+def test_a_crop_that_the_network_does_not_take_is_refused(
+    model: str, size: str, message: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is tried before an image is read."""
+    flags = ["--model", str(run / "x" / model), "--data", str(run / "data"), "--device", "cpu"]
+    assert main([*flags, "--size", size, "--workers", "0"]) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_people_get_a_table(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Errors with their interval and the originals' figures, then classes, the worst first."""
     flags = ["--data", str(run / "data"), "--workers", "0", "--model", str(run / "x/best.pt")]
@@ -125,7 +197,7 @@ def test_unread_images_do_not_count(run: Path) -> None:
     ahead = np.zeros(30, np.int64)
     ahead[:3] = UNREAD
     ahead[3] = 7
-    made = summary(samples, ahead, 64)
+    made = summary(ahead, 64)
     assert (made["images"], made["unread"]) == (27, 3)
     assert made["top5"]["error"] == pytest.approx(100 / 27)
     rows = per_class(samples, ahead)

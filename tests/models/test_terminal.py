@@ -1,5 +1,6 @@
 """Tests of models/terminal.py."""
 
+import argparse
 import errno
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from models.errors import FormatError, ImageError
 from models.files import writing
-from models.terminal import Progress, reports_errors, size_of, step
+from models.terminal import Progress, at_least, reports_errors, size_of, step
 from tests.oracles import ROOT
 
 
@@ -204,3 +205,26 @@ def test_progress_says_nothing_to_a_file(capsys: pytest.CaptureFixture[str]) -> 
     with Progress(2) as progress:
         progress.advance()
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("least", "text", "message"),
+    [
+        (1, "0", "'0' is not a whole number from 1"),
+        (0, "-1", "'-1' is not a whole number from 0"),
+        (0, "1.5", "'1.5' is not a whole number from 0"),
+        (0.0, "nan", "'nan' is not a number from 0"),
+        (0.0, "inf", "'inf' is not a number from 0"),
+        (0.0, "", "'' is not a number from 0"),
+    ],
+)
+def test_a_number_that_a_flag_does_not_take(least: float, text: str, message: str) -> None:
+    """The message says what was given and what would do."""
+    with pytest.raises(argparse.ArgumentTypeError, match=message):
+        at_least(least)(text)
+
+
+def test_a_number_that_a_flag_takes() -> None:
+    """It is of the kind of the least one, which is among them."""
+    assert [at_least(1)("1"), at_least(0)("7"), at_least(0.0)("0.5")] == [1, 7, 0.5]
+    assert isinstance(at_least(0.0)("2"), float)

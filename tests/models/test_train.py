@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -238,7 +239,7 @@ def refused(capsys: pytest.CaptureFixture[str], status: int) -> str:
     ("more", "message"),
     [
         (["--lr", "0.2"], "the recipe differs: lr was 0.1, is 0.2. --allow recipe goes on"),
-        (["--schedule", "constant"], "schedule was cosine period=6 floor=0.0, is constant"),
+        (["--schedule", "constant"], "schedule was cosine period=5 floor=0.0, is constant"),
     ],
 )
 def test_a_changed_recipe_is_refused(
@@ -313,6 +314,20 @@ def test_a_full_disk_loses_nothing(
     assert not list(out.glob(".*.part"))
 
 
+def test_a_torn_line_of_the_table_keeps_no_artifact_back(
+    whole: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a full disk left of a line is not drawn; everything else is there at the end."""
+    out = Path(shutil.copytree(whole, tmp_path / "torn"))
+    (out / "last.onnx").unlink()
+    with (out / "log.csv").open("a") as table:
+        table.write("3,15,0.0")
+    flags = ["--workers", "0", "--device", "cpu", "--data", str(data), "-o", str(out)]
+    assert training.main([*flags, "--resume"]) == 0
+    assert "best: epoch" in capsys.readouterr().out
+    assert (out / "last.onnx").exists()
+
+
 def test_a_run_that_diverges_is_ended(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -333,7 +348,7 @@ def test_a_run_that_diverges_is_ended(
             ["--virtual-gpus", "2", "--accumulate", "3"],
             "virtual-gpus 2: cannot be shared out among",
         ),
-        (["--last", "drop", "--batch-size", "80"], "has 72 images, not one whole batch"),
+        (["--last", "drop", "--batch-size", "80"], "72 images are not one whole batch"),
         (["--memonger", "0.0001"], "GiB of activations are the least"),
         (["--memonger", "--compile"], "--memonger: not with --compile"),
         (["--optimizer"], "--optimizer: goes with --init"),

@@ -71,6 +71,20 @@ def test_our_own_logs_are_read(tmp_path: Path) -> None:
     assert [(point.epoch, point.val) for point in points] == [(1, 90), (2, 60)]
 
 
+def test_a_torn_line_is_left_out_where_it_may_be(tmp_path: Path) -> None:
+    """What a full disk left of a line, and what came behind it, is no epoch."""
+    log = Log(tmp_path, leads=True, tensorboard=False)
+    for one in (row(1, 90), row(2, 70)):
+        log.epoch(one)
+    table = tmp_path / "log.csv"
+    whole = table.read_text()
+    for torn in ("3,30,0.1,0.0", "3,30,0.1,0.03,30,0.1,0.0001,2,61,50,60,40,100,0.1,5\n", "3,\xff"):
+        table.write_text(whole + torn)
+        assert [one.epoch for one in read_epochs(table, skip_torn=True)] == [1, 2]
+        with pytest.raises(LogError, match="damaged"):
+            read_log(table)
+
+
 def test_two_files_are_one_run(tmp_path: Path) -> None:
     """After a restart the later file's epochs count."""
     for number, first in ((0, 90), (1, 50)):
@@ -105,6 +119,13 @@ def test_several_runs_in_one_picture(tmp_path: Path, capsys: pytest.CaptureFixtu
         ("nothing of the kind", "no epoch found; expected a log.csv of relume"),
         (",".join(Epoch._fields) + "\n1,2", "damaged"),
         (",".join(Epoch._fields) + "\n", "no epoch found"),
+        (",".join(Epoch._fields) + "\n" + "1," * len(Epoch._fields) + "1", "a line of 13 values"),
+        (",".join(Epoch._fields) + "\n" + "1" * 200_000, "damaged: field larger than"),
+        ("Epoch[0] Train-accuracy=.", "damaged: . where a number belongs"),
+        ("Epoch[0] Train-accuracy=1e999", "damaged: 1e999 where a number belongs"),
+        ("| Epoch: [1][1/2] top1 1.2.3", "damaged: 1.2.3 where a number belongs"),
+        ("* Finished epoch # 1 top1: 9..", "damaged: 9.. where a number belongs"),
+        (f"Epoch[{'9' * 5000}] Train-accuracy=0.5", "no epoch found"),
     ],
 )
 def test_what_is_no_log_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -133,6 +154,8 @@ def test_drawn_curves_keep_their_ends() -> None:
     assert lines[11].endswith("o")
     assert lines[-1].split() == ["o", "a", "+", "b"]
     assert drawn({"a": ((1, 0.0),)}, logarithmic=True) == "nothing to draw\n"
+    lines = drawn({"a": ((1, 90.0), (2, float("inf")), (3, float("nan")))}).splitlines()
+    assert lines[0].startswith("       90 |o")
     assert "0.001" in drawn({"a": ((1, 1.0), (2, 0.001))}, logarithmic=True)
 
 

@@ -111,8 +111,8 @@ def test_strengths_are_drawn_evenly() -> None:
 def test_a_view_is_a_function_of_seed_epoch_and_index() -> None:
     """The same three numbers give the same view; normalisation is the preset's."""
     image = SEEDS.integers(0, 256, (90, 120, 3)).astype(np.uint8)
-    augment = augmentation("lornatang-299", size=64)
-    assert augment == Wide(SPEC, 64)
+    assert augmentation("lornatang-299") == Wide(SPEC, 299)
+    augment = Wide(SPEC, 64)
     first: Any = augment(image, generator(1, 2, 3))
     assert first.pixels.shape == (64, 64, 3)
     white = first.matrix @ np.full(3, 255, np.float32) + first.vector

@@ -22,7 +22,7 @@ from models.augment.colour import (
 from models.augment.crops import cut, window
 from models.augment.draws import generator
 from models.augment.picture import Picture
-from models.augment.torch_family import drawn_box
+from models.augment.torch_family import RandomCrop, RandomSizedCrop, drawn_box
 from models.decoding import decode
 from models.errors import ImageError
 from models.geometry import Size, Window
@@ -109,7 +109,7 @@ def test_a_strip_gives_its_middle(size: Size) -> None:
     pixels = np.zeros((*size, 3), np.uint8)
     pixels[990 if size.height > 20 else 0 :, 990 if size.width > 20 else 0 :] = 255
     pixels[1010 if size.height > 20 else 20 :, 1010 if size.width > 20 else 20 :] = 0
-    view = augmentation("torch-224", size=32)(pixels, generator(0, 0, 0))
+    view = RandomSizedCrop(SPEC, 32)(pixels, generator(0, 0, 0))
     assert (view.pixels == 255).all()
 
 
@@ -185,10 +185,10 @@ def test_enet_crops_the_image_that_torch_resized(mirror: bool) -> None:
 def test_enet_takes_what_has_just_the_crops_size() -> None:
     """Nothing is drawn beyond the image."""
     pixels = picture(256, 256)
-    view = augmentation("enet-224", size=256)(pixels, generator(0, 0, 0))
+    view = RandomCrop(preset("enet-224"), 256)(pixels, generator(0, 0, 0))
     assert (view.pixels == pixels).all() or (view.pixels == pixels[:, ::-1]).all()
     with pytest.raises(ImageError, match="found 256 pixels after resizing, expected at least 300"):
-        augmentation("enet-224", size=300)(pixels, generator(0, 0, 0))
+        RandomCrop(preset("enet-224"), 300)(pixels, generator(0, 0, 0))
 
 
 @pytest.mark.parametrize("name", ["torch-cifar10", "torch-cifar100"])

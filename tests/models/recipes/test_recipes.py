@@ -87,6 +87,10 @@ def test_flags_change_any_field() -> None:
         ("nesterov", "maybe", "--nesterov maybe: expected True|False"),
         ("aug_levels", "3:1,2:2", "aug-levels 3:1,2:2: expected EPOCH:VALUE pairs"),
         ("aug_levels", "x", "--aug-levels x: expected numbers"),
+        ("seed", str(2**63), "expected a number from 0, below 2 [*][*] 63"),
+        ("seed", "-1", "seed -1: expected a number from 0"),
+        ("bn_momentum", "1:7", "bn-momentum 1:7.0: expected EPOCH:VALUE pairs, .* from 0 to 1"),
+        ("bn_momentum", "nan", "bn-momentum 1:nan: expected EPOCH:VALUE pairs"),
         ("order", "balanced", "order balanced: expected draws"),
         ("schedule", "stairs", "no stairs"),
     ],
@@ -129,6 +133,16 @@ def test_an_unknown_name_lists_what_there_is() -> None:
         find("irv3")
 
 
+def test_an_epoch_without_an_update_is_refused() -> None:
+    """Fewer images than a batch are none where short batches are dropped; so is no image at all."""
+    recipe = changed(RECIPES["irv2-setting1"], {"last": "drop"})
+    assert recipe.steps(64) == 1
+    with pytest.raises(RecipeError, match="batch-size 64, last drop: 63 images are not one whole"):
+        recipe.steps(63)
+    with pytest.raises(RecipeError, match="0 images are not one whole batch"):
+        RECIPES["irv2-setting1"].steps(0)
+
+
 PAGE = (ROOT / "docs/training.md").read_text()
 
 
@@ -148,3 +162,17 @@ def test_the_page_has_the_recipe(name: str) -> None:
         recipe.cost,
         recipe.differs.strip(),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs"),
+    [
+        ("resnet-v2-18-512batch", (24, 96)),
+        ("resnet-v2-34", (58, 76, 77, 96)),
+        ("resnet-v2-200", (96, 119)),
+        ("resnet-v2-200-11k", (96,)),
+    ],
+)
+def test_restarts_by_hand_drop_momentum(name: str, epochs: tuple[int, ...]) -> None:
+    """The epoch after each of the original's restarts begins with empty buffers."""
+    assert RECIPES[name].momentum_drops == epochs

@@ -50,6 +50,31 @@ def test_a_graph_of_other_outputs_is_refused() -> None:
         factory_of(SMALL, checkpoint(layers, None))
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"evaluation": "foo"}, "evaluation foo: no such preset; there are torch-299, torch-224"),
+        ({"augmentation": "foo"}, "augmentation: .* no such preset"),
+        ({"augmentation": "mxnet-224-squash"}, "augmentation: .* no training is known"),
+        (
+            {"augmentation": "torch-299"},
+            "does not take images of 299 x 299, as augmentation torch-299 gives them",
+        ),
+        ({"evaluation": "mxnet-224"}, "of 224 x 224, as evaluation mxnet-224 gives them"),
+        ({"aug_levels": "1:1,2:9"}, "augmentation: --aug-level 9: expected 1, 2 or 3"),
+        ({"aug_levels": "2"}, "aug-levels 1:2: mxnet-cifar10 has no level 2"),
+        (
+            {"aug_levels": "1:1,2:2", "augmentation": "torch-cifar10"},
+            "aug-levels 1:1,2:2: torch-cifar10 has no level 1",
+        ),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(given: dict[str, str], message: str) -> None:
+    """What training and validation do to images is known before the first of them is read."""
+    with pytest.raises(RecipeError, match=message):
+        factory_of(changed(SMALL, given))
+
+
 def test_tensors_that_do_not_fit_are_named() -> None:
     """A checkpoint of the same class with other shapes is refused."""
     recipe = changed(SMALL, {"classes": "12"})

@@ -41,6 +41,18 @@ EDGES = [
     ("resnet-v2-18", 450_361, 90, 1e-4, 1e-4),
     ("resnet-v2-18", None, 98, 1e-4, 1e-4),
     ("resnet-v2-18", None, 99, 1e-3, 1e-4),
+    # updates of a process that began after epoch 23: 92,575, 130,105 and 167,635 in the log
+    ("resnet-v2-18-512batch", 23 * 2_503 + 92_574, 60, 0.1, 1e-4),
+    ("resnet-v2-18-512batch", 23 * 2_503 + 92_575, 60, 0.01, 1e-4),
+    ("resnet-v2-18-512batch", 23 * 2_503 + 130_105, 75, 1e-3, 1e-4),
+    ("resnet-v2-18-512batch", 23 * 2_503 + 167_635, 90, 1e-4, 1e-4),
+    # of processes that began after epochs 57 and 76: 7,507 and 35,029
+    ("resnet-v2-34", 57 * 2_503 + 7_506, 60, 0.1, 1e-4),
+    ("resnet-v2-34", 57 * 2_503 + 7_507, 60, 0.01, 1e-4),
+    ("resnet-v2-34", None, 75, 0.01, 1e-4),
+    ("resnet-v2-34", None, 76, 1e-3, 1e-4),
+    ("resnet-v2-34", 76 * 2_503 + 35_028, 90, 1e-3, 1e-4),
+    ("resnet-v2-34", 76 * 2_503 + 35_029, 90, 1e-4, 1e-4),
     ("resnet-v2-50", None, 83, 1e-3, 1e-4),
     ("resnet-v2-50", None, 84, 1e-3, 1e-4),
     ("resnet-v2-50", None, 96, 1e-4, 1e-4),
@@ -141,6 +153,10 @@ def test_any_schedule_reads_back(
     ("text", "message"),
     [
         ("stairs", "no stairs; there are constant, steps"),
+        ("", "no schedule; there are constant, steps"),
+        ("exponential factor=nan", "expected finite numbers"),
+        ("rows until=3 factors=1,1e999", "expected finite numbers"),
+        ("milestones at=3 factor=0.1 restarts=2:inf", "expected finite numbers"),
         ("steps every=10", "expected steps every=... factor=..."),
         ("steps every=ten factor=0.1", "expected steps every=... factor=..."),
         ("steps every=0 factor=0.1", "a length below 1"),
@@ -153,3 +169,8 @@ def test_what_is_no_schedule_is_refused(text: str, message: str) -> None:
     """A text is refused by what it lacks, with the form it should have."""
     with pytest.raises(RecipeError, match=message):
         parsed(text)
+
+
+def test_a_cosine_goes_down_to_nothing() -> None:
+    """Its floor is 0 where none is given."""
+    assert parsed("cosine period=5") == schedules.Cosine(5, 0.0)
