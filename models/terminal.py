@@ -2,23 +2,16 @@
 
 import argparse
 import functools
-<<<<<<< HEAD
+import math
 import os
 import signal
-=======
-import math
->>>>>>> fix-tc
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-<<<<<<< HEAD
 from types import FrameType
-from typing import ParamSpec
-=======
 from typing import ParamSpec, TypeVar
->>>>>>> fix-tc
 
 from models.errors import LegacyModelError
 
@@ -58,7 +51,6 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
     return run
 
 
-<<<<<<< HEAD
 class _Terminated(KeyboardInterrupt):
     """SIGTERM came."""
 
@@ -82,7 +74,8 @@ def _unwound_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-=======
+
+
 def at_least(least: Number) -> Callable[[str], Number]:
     """Return the type of a flag: a number of the kind of `least`, from it on, and finite.
 
@@ -101,7 +94,6 @@ def at_least(least: Number) -> Callable[[str], Number]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a {kind} from {least:g}")
 
     return read
->>>>>>> fix-tc
 
 
 def escaped(text: str) -> str:

@@ -155,6 +155,21 @@ def test_going_on_holds_to_the_number_of_threads(whole: Path, data: Path, tmp_pa
     assert weights(tmp_path / "cut") == weights(whole)
 
 
+def test_a_signal_to_all_processes_saves_and_ends(data: Path, tmp_path: Path) -> None:
+    """What ends a job reaches the processes that decode as well; they finish their batches."""
+    out = tmp_path / "run"
+    process = start(data, out, "--epochs", "500", "--workers", "2", "--log-every", "1")
+    deadline = time.monotonic() + 60
+    while not (out / "log.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
+    assert "SIGTERM: saved" in said
+    assert (out / "snapshot.pt").exists()
+
+
 def test_a_signal_during_validation_saves_and_ends(
     whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
