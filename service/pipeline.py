@@ -94,8 +94,11 @@ class Pipeline:
         self._decoders = decoders
         self._observer = observer or Observer()
         self._executor = ThreadPoolExecutor(stages.lanes, thread_name_prefix="lane")
-        # Rows are large: no more are made ahead than the lanes can take next.
-        self._ahead = asyncio.Semaphore(stages.lanes * stages.max_batch + stages.lanes)
+        # Rows are large: besides those that run, no more are made than a whole batch, or a row for
+        # each lane. Fewer would leave every other batch small, for a row keeps its place until it
+        # is answered.
+        ahead = max(stages.lanes, stages.max_batch)
+        self._ahead = asyncio.Semaphore(stages.lanes * stages.max_batch + ahead)
         self._ready: deque[_Job] = deque()
         self._batches: dict[asyncio.Future[_Rows], list[_Job]] = {}  # in the order they run
         self._inside = 0  # images from their acceptance to their answer
@@ -128,7 +131,7 @@ class Pipeline:
 
     async def image(self, data: bytes, *, orientation: bool) -> Answer:
         """Return what the network gives for one encoded image, for which a place is reserved."""
-        async with self._ahead:  # until its row is being run
+        async with self._ahead:
             prepared = await asyncio.get_running_loop().run_in_executor(
                 self._decoders, self._stages.prepare, data, orientation
             )

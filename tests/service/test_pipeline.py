@@ -251,6 +251,22 @@ async def test_images_whose_asker_has_gone_are_not_decoded() -> None:
     assert len(gate.prepared) == 2
 
 
+async def test_one_lane_runs_whole_batches_one_after_the_other() -> None:
+    """While a batch runs the next one is made ready, so that none is of a single row."""
+    gate = Gate()
+    async with pipeline(gate, max_batch=4) as through:
+        turns = threading.Semaphore(0)
+        gate.open.wait = lambda timeout=None: turns.acquire(timeout=timeout)  # type: ignore[method-assign]
+        tasks = [asyncio.create_task(ask(through, value)) for value in range(13)]
+        for _ in range(4):
+            await gate.has_started()
+            await asyncio.sleep(0.05)  # what may be made ready is
+            turns.release()
+        turns.release(13)  # were they smaller
+        await asyncio.gather(*tasks)
+    assert [rows for rows, _ in gate.runs] == [1, 4, 4, 4]
+
+
 async def test_an_asker_may_go_while_its_batch_runs() -> None:
     """A request that was cancelled during its batch harms nobody in it."""
     gate = Gate()
