@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from models.errors import ArtifactError, LegacyModelError
+from models.terminal import described
 from service.pipeline import Observer
 from service.problems import Refusal
 from service.served import Served
@@ -131,8 +132,11 @@ class Catalog:
                 files = await asyncio.to_thread(artifacts, self._settings.source)
             except (ArtifactError, OSError):  # the folder is empty, or away for a moment
                 files = []
-            for error in await self._update(files, logging.INFO):
-                LOG.error("not served: %s", error)
+            try:
+                for error in await self._update(files, logging.INFO):
+                    LOG.error("not served: %s", error)
+            except Exception:  # the next look is made all the same
+                LOG.exception("failed on looking for models")
 
     async def _update(self, files: list[Path], level: int) -> list[LegacyModelError]:
         """Load what is new or has changed, and let go of what is gone; return what failed."""
@@ -143,7 +147,7 @@ class Catalog:
             if stamp is not None and self._seen.get(path) == stamp:
                 continue
             try:
-                served = await asyncio.to_thread(Served, path, self._settings)
+                served = await asyncio.to_thread(_loaded, path, self._settings)
             except LegacyModelError as error:
                 failed.append(error)
             else:
@@ -177,6 +181,20 @@ class Catalog:
             if cure is not None and not _converted(file).exists():
                 LOG.warning("%s: the service runs .onnx: %s", file, cure)
         self._told = there
+
+
+def _loaded(path: Path, settings: Settings) -> Served:
+    """Return what an artifact makes of images.
+
+    Raises:
+        LegacyModelError: It cannot be served, whatever keeps it from that: no other may suffer.
+    """
+    try:
+        return Served(path, settings)
+    except OSError as error:
+        raise ArtifactError(described(error)) from error
+    except (MemoryError, RecursionError) as error:
+        raise ArtifactError(f"{path}: cannot be loaded: {str(error) or 'out of memory'}") from error
 
 
 def _converted(file: Path) -> Path:

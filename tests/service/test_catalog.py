@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from service.catalog import Catalog
 from service.problems import Refusal
 from service.settings import Settings
 from tests.service.conftest import Serve, encoded, plain
-from tests.tiny_onnx import LABELS, Tiny, spec
+from tests.tiny_onnx import INPUT, LABELS, Tiny, spec
 
 pytestmark = pytest.mark.anyio
 SOON_S = 0.02
@@ -165,6 +166,62 @@ async def test_one_bad_file_at_the_start_keeps_no_other_from_being_served(
     async with serve(model=None, models=folder) as client:
         assert names((await client.get("/models")).json()["models"]) == ["good"]
     assert "not served: " in caplog.text
+
+
+def too_deep(path: Path) -> None:
+    """Write an artifact whose texts are nested deeper than Python counts."""
+    model = Tiny().model()
+    model.metadata_props.add(key="precision", value="[" * 200_000)
+    path.write_bytes(model.SerializeToString())
+
+
+def too_large(path: Path) -> None:
+    """Write an artifact of images for which there is no memory."""
+    given = replace(spec(), input=replace(INPUT, crop=(2_000_000, 2_000_000)))
+    Tiny(spec=given).write(path)
+
+
+@pytest.mark.parametrize("broken", [too_deep, too_large])
+async def test_no_file_ends_the_watch(
+    serve: Serve,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    broken: Callable[[Path], None],
+) -> None:
+    """Whatever keeps it from being loaded is said once, and what comes after it is taken up."""
+    write(folder / "a.onnx", "a")
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        broken(folder / "b.onnx")
+        for _ in range(500):
+            await asyncio.sleep(SOON_S)
+            if "not served" in caplog.text:
+                break
+        write(folder / "c.onnx", "c")
+        await until(lambda listed: names(listed) == ["a", "c"], client)
+    assert caplog.text.count("not served: ") == 1
+    assert "Traceback" not in caplog.text
+    (folder / "a.onnx").unlink()
+    (folder / "c.onnx").unlink()
+    with pytest.raises(ArtifactError, match=r"b\.onnx"):
+        async with serve(model=None, models=folder):
+            pass
+
+
+async def test_a_fault_of_ours_does_not_end_the_watch(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged whole, and the next look is made all the same."""
+    write(folder / "a.onnx", "a")
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("service.catalog._loaded", lambda path, settings: 1 / 0)
+            write(folder / "b.onnx", "b")
+            for _ in range(500):
+                await asyncio.sleep(SOON_S)
+                if "failed on looking for models" in caplog.text:
+                    break
+        await until(lambda listed: names(listed) == ["a", "b"], client)
+    assert "ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.parametrize("file", ["net.t7", "net-0000.params", "net.pt"])
