@@ -7,7 +7,7 @@ tensor data extension of triton-inference-server/server docs/protocol/extension_
 import asyncio
 import json
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -22,6 +22,7 @@ from service.waiting import answered
 
 LENGTH = "Inference-Header-Content-Length"
 BYTES = 4  # of an FP32
+LENGTH_DIGITS = 20  # more than any body has; Python reads no number of thousands
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
@@ -217,8 +218,10 @@ def _split(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
     """Return the JSON of a request and the raw tensors behind it."""
     if length is None:
         return parsed(body), b""
-    if not length.isdecimal() or int(length) > len(body):
-        raise Refusal("malformed-request", f"{LENGTH}: found {length!r}, of {len(body)} bytes")
+    is_number = length.isdecimal() and len(length) <= LENGTH_DIGITS
+    if not is_number or int(length) > len(body):
+        found = length[:LENGTH_DIGITS]
+        raise Refusal("malformed-request", f"{LENGTH}: found {found!r}, of {len(body)} bytes")
     return parsed(body[: int(length)]), body[int(length) :]
 
 
@@ -231,7 +234,7 @@ def _batch(served: Served, asked: dict[str, Any], binary: bytes, most: int) -> n
     if given.get("name") != name or given.get("datatype") != "FP32":
         raise Refusal("invalid-request", f"inputs: expected {name!r} with the datatype FP32")
     shape, wanted = given.get("shape"), [3, *served.network.input.crop]
-    if not isinstance(shape, list) or shape[1:] != wanted or not _is_count(shape[0], most):
+    if not _is_shape(shape, wanted, most):
         raise Refusal(
             "invalid-request", f"inputs: expected the shape [1 to {most}, {str(wanted)[1:]}"
         )
@@ -245,8 +248,11 @@ def _batch(served: Served, asked: dict[str, Any], binary: bytes, most: int) -> n
     return numbers.reshape(shape)
 
 
-def _is_count(value: Any, most: int) -> bool:
-    return type(value) is int and 1 <= value <= most
+def _is_shape(shape: Any, row: list[int], most: int) -> TypeGuard[list[int]]:
+    """Tell whether it is the shape of 1 to `most` rows; 3.0 and true are no sizes."""
+    if not isinstance(shape, list) or not all(type(size) is int for size in shape):
+        return False
+    return shape[1:] == row and 1 <= shape[0] <= most
 
 
 def _binary(given: dict[str, Any], binary: bytes) -> np.ndarray:

@@ -229,7 +229,7 @@ class ModelDetails(ModelSummary):
             parity=None
             if report is None
             else Parity(max_abs=report.max_abs, noise=report.noise, top5_equal=report.top5_equal),
-            agreement=Agreement.model_validate(agreement) if agreement else None,
+            agreement=None if agreement is None else Agreement(**agreement._asdict()),
         )
 
 

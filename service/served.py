@@ -7,12 +7,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from models import geometry
 from models.decoding import decode
 from models.engines import Engine, EngineOptions, check_engine, open_engine
+from models.errors import ArtifactError
 from models.image_network import ImageNetwork
 from models.postprocess import Prediction, probabilities, top_k
 from models.preprocess import preprocess
@@ -22,6 +24,30 @@ from service.pipeline import Observer, Pipeline, Prepared, Stages
 from service.settings import Settings
 
 VERSION_DIGITS = 12  # of the SHA-256: 48 bits tell apart what anybody will ever serve
+
+
+class Agreement(NamedTuple):
+    """Share of images on which lower precision and float32 name the same classes."""
+
+    top1: float
+    top5: float
+    images: int
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "Agreement":
+        """Read it from what a file of lower precision says of itself.
+
+        Raises:
+            ArtifactError: The file does not say it.
+        """
+        try:
+            given = json.loads(text)
+            values = tuple(given[name] for name in cls._fields)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ArtifactError(f"{where}: damaged precision: {error}") from error
+        if not all(type(one) in (int, float) for one in values) or type(values[2]) is not int:
+            raise ArtifactError(f"{where}: damaged precision: found {values}, expected numbers")
+        return cls(*values)
 
 
 class Served:
@@ -36,7 +62,7 @@ class Served:
         report: What was measured when it was made; None where the file does not say.
         engine: What runs it.
         checked: What the engine's check found.
-        agreement: What was measured of a file of lower precision: top1, top5, images.
+        agreement: What was measured of a file of lower precision; None for other files.
         pipeline: The way through it.
     """
 
@@ -57,7 +83,8 @@ class Served:
         self.version = self.sha256[:VERSION_DIGITS]
         report = self.engine.metadata.get("report")
         self.report = Report.from_json(report, str(path)) if report else None
-        self.agreement: dict[str, object] = json.loads(self.engine.metadata.get("precision", "{}"))
+        precision = self.engine.metadata.get("precision")
+        self.agreement = None if precision is None else Agreement.from_json(precision, str(path))
         self.max_batch = self.network.fixed_batch or self.engine.max_batch
         self._max_pixels = settings.max_pixels
         black = np.zeros((*self.network.input.crop, 3), np.uint8)

@@ -1,6 +1,7 @@
 """Models come and go with their files, and nobody who is being answered notices."""
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from models.errors import ArtifactError
 from service.catalog import Catalog
 from service.problems import Refusal
+from service.served import Served
 from service.settings import Settings
 from tests.service.conftest import Serve, encoded, plain
 from tests.tiny_onnx import INPUT, LABELS, Tiny, spec
@@ -277,6 +279,21 @@ async def test_the_details_of_a_model(serve: Serve) -> None:
     assert details["origin"]["file"] == "tiny.t7"
     assert details["checked"].startswith("onnxruntime, for want of a self-test")
     assert (details["parity"], details["agreement"]) == (None, None)
+
+
+def test_a_measurement_of_lower_precision_must_be_whole(tmp_path: Path) -> None:
+    """A file that does not say how often it agrees with float32 is not served."""
+    for text, message in (
+        ({}, "damaged precision: 'top1'"),
+        ({"top1": "x", "top5": 1, "images": 2}, "expected numbers"),
+        ({"top1": 1.0, "top5": 1.0, "images": 2.5}, "expected numbers"),
+    ):
+        model = Tiny().model()
+        model.metadata_props.add(key="precision", value=json.dumps({"name": "fp16", **text}))
+        path = tmp_path / "tiny.onnx"
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ArtifactError, match=rf"tiny\.onnx: .*{message}"):
+            Served(path, Settings(device="cpu", threads=1))
 
 
 async def test_nothing_is_found_before_anything_is_loaded(folder: Path) -> None:

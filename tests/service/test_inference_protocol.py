@@ -107,6 +107,8 @@ async def test_raw_numbers_go_both_ways(
         pytest.param([tensor(shape=[0, 3, SIDE, SIDE])], "expected the shape", id="no rows"),
         pytest.param([tensor(shape=[99, 3, SIDE, SIDE])], "expected the shape", id="many"),
         pytest.param([tensor(shape=[])], "expected the shape", id="no shape"),
+        pytest.param([tensor(shape=[2, 3.0, SIDE, SIDE])], "expected the shape", id="float"),
+        pytest.param([tensor(shape=[True, 3, SIDE, SIDE])], "expected the shape", id="bool"),
         pytest.param([tensor(data=[1.0])], "found 1 numbers for the shape", id="numbers"),
         pytest.param([tensor(data=["x"])], "data: expected numbers only", id="text"),
         pytest.param([tensor(data=[[1], [1, 2]])], "expected numbers only", id="ragged"),
@@ -125,7 +127,7 @@ async def test_damaged_raw_requests_are_problems(serve: Serve) -> None:
     """A length that is none, or of more than there is, and another size than was said."""
     sent = raw(ROWS)
     async with serve() as client:
-        for length in ("x", str(len(sent["content"]) + 1)):
+        for length in ("x", str(len(sent["content"]) + 1), "9" * 5000):
             answer = await client.post(INFER, content=sent["content"], headers={LENGTH: length})
             assert problem(answer) == "malformed-request"
         cut = {**sent, "content": sent["content"][:-4]}
