@@ -12,7 +12,7 @@ from models.errors import ArtifactError, LegacyModelError
 from models.terminal import described
 from service.pipeline import Observer
 from service.problems import Refusal
-from service.served import Served
+from service.served import Served, give_back_memory
 from service.settings import Settings, artifacts, conversion
 
 LOG = logging.getLogger("relume")
@@ -168,7 +168,7 @@ class Catalog:
             self._served[path] = new
         if old is not None:
             LOG.info("no longer serving %s@%s", old.name, old.version)
-            task = asyncio.create_task(old.pipeline.close())
+            task = asyncio.create_task(_end(old))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -181,6 +181,13 @@ class Catalog:
             if cure is not None and not _converted(file).exists():
                 LOG.warning("%s: the service runs .onnx: %s", file, cure)
         self._told = there
+
+
+async def _end(served: Served) -> None:
+    """Let a model answer whom it let in, then let go of it and of its memory."""
+    await served.pipeline.close()
+    del served
+    await asyncio.to_thread(give_back_memory)
 
 
 def _loaded(path: Path, settings: Settings) -> Served:

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import json
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -78,7 +79,10 @@ class Served:
         self.path, self.modified = path, path.stat().st_mtime if path.exists() else 0.0
         self.engine: Engine = open_engine(path, _options(settings))
         self.spec = ModelSpec.of_metadata(self.engine.metadata, str(path))
-        self.network = ImageNetwork(str(path), self.spec, self.engine.inputs, self._alone)
+        engine = self.engine  # and not self, here and in `open`: see there
+        self.network = ImageNetwork(
+            str(path), self.spec, engine.inputs, lambda rows: engine.run(rows, alone=True)
+        )
         self.sha256 = _sha256(path)
         self.version = self.sha256[:VERSION_DIGITS]
         report = self.engine.metadata.get("report")
@@ -90,7 +94,7 @@ class Served:
         black = np.zeros((*self.network.input.crop, 3), np.uint8)
         self.network.probabilities(preprocess(black, self.network.input)[None])
         self.checked = check_engine(self.engine, self.network.input)
-        _give_back_memory()
+        give_back_memory()
 
     @property
     def name(self) -> str:
@@ -99,7 +103,15 @@ class Served:
 
     def open(self, queue: int, decoders: ThreadPoolExecutor, observer: Observer) -> None:
         """Make the way through it, on the running event loop."""
-        stages = Stages(self.prepare, self.run, self.engine.lanes, self.max_batch)
+        # It holds its pipeline: were it held by that in turn, its memory would stay until the next
+        # garbage collection, which is long after another took its place.
+        itself = weakref.proxy(self)
+        stages = Stages(
+            prepare=lambda image, orientation: itself.prepare(image, orientation),
+            run=lambda batch, alone: itself.run(batch, alone),
+            lanes=self.engine.lanes,
+            max_batch=self.max_batch,
+        )
         self.pipeline = Pipeline(stages, queue=queue, decoders=decoders, observer=observer)
 
     def prepare(self, image: bytes, orientation: bool) -> Prepared:
@@ -145,9 +157,6 @@ class Served:
             len(rows) / resized.height,
         )
 
-    def _alone(self, batch: np.ndarray) -> np.ndarray:
-        return self.engine.run(batch, alone=True)
-
 
 def _options(settings: Settings) -> EngineOptions:
     return EngineOptions(
@@ -159,8 +168,8 @@ def _options(settings: Settings) -> EngineOptions:
     )
 
 
-def _give_back_memory() -> None:
-    """Return to the system what loading has freed; glibc keeps most of it by itself."""
+def give_back_memory() -> None:
+    """Return to the system what was freed; glibc keeps most of it by itself."""
     with suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -1,9 +1,11 @@
 """Models come and go with their files, and nobody who is being answered notices."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,6 +16,7 @@ import pytest
 
 from models.errors import ArtifactError
 from service.catalog import Catalog
+from service.pipeline import Observer
 from service.problems import Refusal
 from service.served import Served
 from service.settings import Settings
@@ -266,6 +269,28 @@ async def test_a_swap_fails_no_request(serve: Serve, folder: Path) -> None:
         stop.set()
         await asyncio.gather(*asking)
     assert len(versions) >= 3
+
+
+async def test_a_model_that_was_replaced_takes_no_memory(folder: Path) -> None:
+    """It is gone with its last answer, and not with the next garbage collection."""
+    path = write(folder / "a.onnx", "a")
+    image = encoded(plain("red"))
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(1) as decoders:
+            async with Catalog(settings(folder), decoders, lambda served: Observer()) as catalog:
+                old = weakref.ref(catalog.find())
+                with catalog.find().pipeline.reserve(1) as pipeline:
+                    await pipeline.image(image, orientation=True)
+                write(path, "a", scale=8.0)
+                for _ in range(500):
+                    if old() is None:
+                        break
+                    await asyncio.sleep(SOON_S)
+                assert old() is None
+                assert catalog.find().spec.name == "a"
+    finally:
+        gc.enable()
 
 
 async def test_the_details_of_a_model(serve: Serve) -> None:
