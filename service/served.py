@@ -24,6 +24,7 @@ from models.spec import ModelSpec
 from service.pipeline import Observer, Pipeline, Prepared, Stages
 from service.settings import Settings
 
+NOT_IN_NAMES = "@/"  # they part a name from its version, and the parts of a path
 VERSION_DIGITS = 12  # of the SHA-256: 48 bits tell apart what anybody will ever serve
 
 
@@ -79,6 +80,11 @@ class Served:
         self.path, self.modified = path, path.stat().st_mtime if path.exists() else 0.0
         self.engine: Engine = open_engine(path, _options(settings))
         self.spec = ModelSpec.of_metadata(self.engine.metadata, str(path))
+        if not self.name or set(self.name) & set(NOT_IN_NAMES):
+            raise ArtifactError(
+                f"{path}: found the name {self.name!r}, expected one without "
+                f"{' and '.join(NOT_IN_NAMES)}: convert it again with --name"
+            )
         engine = self.engine  # and not self, here and in `open`: see there
         self.network = ImageNetwork(
             str(path), self.spec, engine.inputs, lambda rows: engine.run(rows, alone=True)

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from models.errors import ArtifactError
+from service import served as served_module
 from service.catalog import Catalog
 from service.pipeline import Observer
 from service.problems import Refusal
@@ -215,18 +216,19 @@ async def test_no_file_ends_the_watch(
 async def test_a_fault_of_ours_does_not_end_the_watch(
     serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is logged whole, and the next look is made all the same."""
+    """It is logged whole, once, and the next look is made all the same."""
     write(folder / "a.onnx", "a")
     async with serve(model=None, models=folder, reload_s=SOON_S) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("service.catalog._loaded", lambda path, settings: 1 / 0)
+            patch.setattr("service.catalog._loaded", lambda *given: 1 / 0)
             write(folder / "b.onnx", "b")
             for _ in range(500):
                 await asyncio.sleep(SOON_S)
                 if "failed on looking for models" in caplog.text:
                     break
-        await until(lambda listed: names(listed) == ["a", "b"], client)
-    assert "ZeroDivisionError" in caplog.text
+        write(folder / "c.onnx", "c")
+        await until(lambda listed: names(listed) == ["a", "c"], client)
+    assert caplog.text.count("ZeroDivisionError") == 1
 
 
 @pytest.mark.parametrize("file", ["net.t7", "net-0000.params", "net.pt"])
@@ -291,6 +293,77 @@ async def test_a_model_that_was_replaced_takes_no_memory(folder: Path) -> None:
                 assert catalog.find().spec.name == "a"
     finally:
         gc.enable()
+
+
+async def test_what_cannot_be_looked_at_is_said_once(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link to nothing, beside others or as the only file."""
+    write(folder / "a.onnx", "a")
+    (folder / "gone.onnx").symlink_to(folder / "nowhere")
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        await asyncio.sleep(10 * SOON_S)
+        assert names((await client.get("/models")).json()["models"]) == ["a"]
+        assert caplog.text.count("not served: ") == 1
+    caplog.clear()
+    async with serve(model=folder / "a.onnx", reload_s=SOON_S) as client:
+        (folder / "a.onnx").unlink()
+        await asyncio.sleep(10 * SOON_S)
+        assert names((await client.get("/models")).json()["models"]) == ["a"]
+        assert caplog.text.count("not served: ") == 1
+
+
+async def test_a_folder_that_is_away_takes_nothing_with_it(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is loaded goes on, and what has changed is taken up once it is back."""
+    write(folder / "a.onnx", "a")
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        away = folder.rename(folder.with_name("away"))
+        await asyncio.sleep(10 * SOON_S)
+        assert names((await client.get("/models")).json()["models"]) == ["a"]
+        write(away / "b.onnx", "b")
+        away.rename(folder)
+        await until(lambda listed: names(listed) == ["a", "b"], client)
+    assert "not served" not in caplog.text
+
+
+async def test_a_file_that_changes_while_it_is_read_is_read_again(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a version never names another file than the one that answers."""
+    path = write(folder / "a.onnx", "a")
+    digest = served_module._sha256
+
+    def late(given: Path) -> str:
+        monkeypatch.undo()
+        write(path, "b", scale=8.0)  # which answers as the one that is loaded
+        return digest(given)
+
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        (old,) = (await client.get("/models")).json()["models"]
+        monkeypatch.setattr(served_module, "_sha256", late)
+        write(path, "a", scale=8.0)
+        (new,) = await until(lambda listed: listed[0]["version"] != old["version"], client)
+        assert (new["model"], new["sha256"]) == ("b", digest(path))
+    assert caplog.text.count("a.onnx: was changed while it was read: rename") == 1
+
+
+async def test_a_version_is_the_whole_of_it(serve: Serve) -> None:
+    """Or the digest; a part of either could be two files'."""
+    async with serve() as client:
+        (one,) = (await client.get("/models")).json()["models"]
+        version, sha256 = one["version"], one["sha256"]
+        for asked, status in ((version, 200), (sha256, 200), (version[:1], 404), ("", 404)):
+            assert (await client.get(f"/models/tiny@{asked}")).status_code == status
+
+
+@pytest.mark.parametrize("name", ["a@b", "a/b", ""])
+def test_a_name_that_no_request_could_give_is_refused(tmp_path: Path, name: str) -> None:
+    """With the flag that gives another."""
+    path = write(tmp_path / "tiny.onnx", name)
+    with pytest.raises(ArtifactError, match=r"tiny\.onnx: found the name '.*without @ and /: con"):
+        Served(path, Settings(device="cpu", threads=1))
 
 
 async def test_the_details_of_a_model(serve: Serve) -> None:
