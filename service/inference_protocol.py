@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from service.intake import parsed
-from service.pipeline import Pipeline
+from service.pipeline import Answer, Pipeline
 from service.problems import Refusal
 from service.routes import StateDep, refusals
 from service.served import Served
@@ -80,12 +80,19 @@ class Given(BaseModel):
     data: list[float] | None = None
 
 
+class Parameters(BaseModel):
+    """What the answer says of itself."""
+
+    precision: str = Field(description="What the network is computed in: float32, bf16, ...")
+
+
 class Inferred(BaseModel):
     """What the network gave: its last layer, without any softmax that it lacks."""
 
     model_name: str
     model_version: str
     id: str | None = None
+    parameters: Parameters
     outputs: list[Given]
 
 
@@ -190,19 +197,22 @@ async def infer(request: Request, state: StateDep, name: str, version: str = "")
     asked, binary = _split(body, request.headers.get(LENGTH))
     rows = _batch(served, asked, binary, state.settings.max_images)
     with served.pipeline.reserve(len(rows)) as pipeline:
-        outputs = await answered(request, _every(pipeline, rows), state.settings.request_s)
-    return _answer(served, asked, outputs)
+        answers = await answered(request, _every(pipeline, rows), state.settings.request_s)
+    for one in answers:
+        took = {"queue": one.queue_ms, "inference": one.inference_ms}
+        state.metrics.answered(served.name, took)
+    return _answer(served, asked, np.stack([one.output for one in answers]))
 
 
-async def _every(pipeline: Pipeline, rows: np.ndarray) -> np.ndarray:
-    """Return the outputs of all rows, or the first error once all are done."""
+async def _every(pipeline: Pipeline, rows: np.ndarray) -> list[Answer]:
+    """Return what became of all rows, or raise the first error once all are done."""
     found = await asyncio.gather(*map(pipeline.row, rows), return_exceptions=True)
-    outputs = []
+    answers = []
     for one in found:
         if isinstance(one, BaseException):
             raise one
-        outputs.append(one.output)
-    return np.stack(outputs)
+        answers.append(one)
+    return answers
 
 
 def _find(state: Any, name: str, version: str) -> Served:
@@ -274,7 +284,11 @@ def _listed(data: Any) -> np.ndarray:
 def _answer(served: Served, asked: dict[str, Any], output: np.ndarray) -> Response:
     name = _names(served)[1]
     tensor: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": list(output.shape)}
-    content: dict[str, Any] = {"model_name": served.name, "model_version": served.version}
+    content: dict[str, Any] = {
+        "model_name": served.name,
+        "model_version": served.version,
+        "parameters": {"precision": served.engine.precision},
+    }
     if isinstance(asked.get("id"), str):
         content["id"] = asked["id"]
     if not _wants_binary(asked, name):

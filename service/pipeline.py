@@ -77,6 +77,12 @@ class Observer:
     def batch_ran(self, rows: int, seconds: float) -> None:
         """A batch of so many rows took so long."""
 
+    def waits(self, images: int) -> None:
+        """So many images are inside now and not being run."""
+
+    def ended(self) -> None:
+        """Everybody is answered, and nobody will be let in."""
+
 
 class Pipeline:
     """The way through one network; at most `queue` images are in it besides those that run."""
@@ -111,7 +117,8 @@ class Pipeline:
     def waiting(self) -> int:
         """How many images are inside and not being run."""
         running = islice(self._batches.values(), self._stages.lanes)
-        return self._inside - sum(map(len, running))
+        # Whose asker has gone is not inside any more.
+        return self._inside - sum(not job.answer.done() for jobs in running for job in jobs)
 
     def reserve(self, count: int) -> "Reservation":
         """Return the right to submit so many images; they are inside from now on.
@@ -126,6 +133,7 @@ class Pipeline:
                 f"the queue is full ({self._queue} images): send the image again in a moment"
             )
         self._inside += count
+        self._observer.waits(self.waiting)
         self._empty.clear()
         return Reservation(self, count)
 
@@ -146,6 +154,7 @@ class Pipeline:
     def leave(self, count: int) -> None:
         """Give places back; `Reservation` does."""
         self._inside -= count
+        self._observer.waits(self.waiting)
         if self._inside == 0:
             self._empty.set()
 
@@ -156,6 +165,7 @@ class Pipeline:
         if self._batches:
             await asyncio.wait(self._batches)
         self._executor.shutdown(wait=False)
+        self._observer.ended()
 
     def _enter(self, prepared: Prepared) -> _Job:
         job = _Job(asyncio.get_running_loop().create_future(), prepared)
@@ -180,6 +190,7 @@ class Pipeline:
             batch = loop.run_in_executor(self._executor, self._run, jobs, self._alone)
             self._batches[batch] = jobs
             batch.add_done_callback(partial(self._end, self._alone))
+            self._observer.waits(self.waiting)
 
     def _may_start(self) -> bool:
         """Tell whether a lane is free, or a full batch can lie ready for the first that will be.

@@ -250,7 +250,7 @@ async def _answers(
             if kind == "internal-error" and len(images) > 1:  # else it is logged as the request's
                 LOG.error("failed on an image", exc_info=answer)
         else:
-            state.metrics.answered(served.name, answer)
+            state.metrics.answered(served.name, stages(answer))
             if state.tracing is not None:
                 state.tracing.answered(answer)
     return served, answers
@@ -298,8 +298,7 @@ async def readyz(state: StateDep) -> Health:
 )
 async def metrics(state: StateDep) -> Response:
     """Give the figures that Prometheus reads."""
-    page = state.metrics.page(state.catalog.served)
-    return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(state.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/problems/{name}", responses=refusals(401, 404), tags=["health"])

@@ -22,7 +22,7 @@ def test_every_setting_is_handed_on() -> None:
 @pytest.mark.parametrize("panel", BOARD["panels"], ids=lambda panel: panel["title"])
 def test_the_board_asks_for_figures_that_there_are(panel: dict[str, list[dict[str, str]]]) -> None:
     """Every name in a query is one that `/metrics` has."""
-    page = Metrics().page([]).decode()
+    page = Metrics().page().decode()
     known = set(re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE))
     known |= {f"{name}_{end}" for name in known for end in ("bucket", "sum", "count")}
     for target in panel["targets"]:
@@ -33,7 +33,7 @@ def test_the_board_asks_for_figures_that_there_are(panel: dict[str, list[dict[st
 
 def test_every_figure_is_documented() -> None:
     """docs/deploying.md names each."""
-    page = Metrics().page([]).decode()
+    page = Metrics().page().decode()
     text = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
     names = set(re.findall(r"^# TYPE (\w+?) (?:counter|gauge|histogram)", page, re.MULTILINE))
     missing = {name for name in names if name not in text and not name.endswith("_created")}

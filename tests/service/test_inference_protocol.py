@@ -67,8 +67,13 @@ async def test_numbers_in_json_give_the_networks_own(serve: Serve, expected: np.
     """The last layer as it is; the request's id comes back."""
     async with serve() as client:
         answer = await client.post(INFER, json={"id": "7", "inputs": [tensor()]})
+        page = (await client.get("/metrics")).text
+    for stage in ("queue", "inference"):
+        assert f'relume_stage_seconds_count{{model="tiny",stage="{stage}"}} 2.0' in page
+    assert 'stage="decode"' not in page
     content = answer.json()
     assert (content["id"], content["model_name"]) == ("7", "tiny")
+    assert content["parameters"] == {"precision": "float32"}
     (output,) = content["outputs"]
     assert output["shape"] == [2, len(LABELS)]
     assert np.array(output["data"]) == pytest.approx(expected.ravel(), abs=ATOL)

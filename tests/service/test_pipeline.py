@@ -275,6 +275,8 @@ async def test_an_asker_may_go_while_its_batch_runs() -> None:
         (first,) = await waiting(through, [0])
         await gate.has_started()
         first.cancel()
+        await asyncio.wait([first])
+        assert through.waiting == 0  # and more would be let in, were it fewer
         (stays,) = await waiting(through, [2])
         gate.open.set()
         assert await stays == 12
