@@ -1,7 +1,10 @@
 """The compose file and the board of Grafana name what the service has."""
 
 import json
+import os
 import re
+import subprocess
+import tomllib
 
 import pytest
 
@@ -10,6 +13,7 @@ from service.settings import KEYS
 from tests.oracles import ROOT
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 BOARD = json.loads((ROOT / "monitoring" / "board.json").read_text(encoding="utf-8"))
 FIXED = {"CLASSIFY_HOST", "CLASSIFY_PORT"}  # the address within the container
 
@@ -17,6 +21,22 @@ FIXED = {"CLASSIFY_HOST", "CLASSIFY_PORT"}  # the address within the container
 def test_every_setting_is_handed_on() -> None:
     """Whoever sets a variable for the service alone can set it for the container."""
     assert set(re.findall(r"CLASSIFY_[A-Z_]*[A-Z]", COMPOSE)) == set(KEYS.values()) - FIXED
+
+
+def test_the_image_can_hold_what_settings_ask_for() -> None:
+    """The build argument takes extras, as many as one likes, and Compose hands it on."""
+    command = re.search(r"python -c .*?(?= > runtime\.txt)", DOCKERFILE, re.DOTALL)
+    assert command is not None
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for given in ("", "openvino tracing"):
+        environ = {"PATH": os.environ["PATH"], "RUNTIME": "cpu", "EXTRAS": given}
+        ran = subprocess.run(
+            ["sh", "-c", command[0]], cwd=ROOT, env=environ, capture_output=True, check=True
+        )
+        names = ["cpu", *given.split()]
+        wanted = [one for name in names for one in extras["optional-dependencies"][name]]
+        assert ran.stdout.decode().splitlines() == wanted
+    assert COMPOSE.count("EXTRAS: ${RELUME_EXTRAS:-}") == COMPOSE.count("RUNTIME: ") == 2
 
 
 @pytest.mark.parametrize("panel", BOARD["panels"], ids=lambda panel: panel["title"])
