@@ -11,12 +11,12 @@ from typing import Any, TypeGuard
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.intake import parsed
 from service.pipeline import Answer, Pipeline
 from service.problems import Refusal
-from service.routes import StateDep, refusals
+from service.routes import BINARY, StateDep, header, refusals
 from service.served import Served
 from service.waiting import answered
 
@@ -70,6 +70,18 @@ class Metadata(BaseModel):
     inputs: list[Described]
     outputs: list[Described]
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "name": "efficientnet_lite0",
+                "versions": ["e4d13c0719b3"],
+                "platform": "onnx_onnxv1",
+                "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 3, 224, 224]}],
+                "outputs": [{"name": "output", "datatype": "FP32", "shape": [-1, 1000]}],
+            }
+        }
+    )
+
 
 class Given(BaseModel):
     """A tensor of the answer."""
@@ -95,6 +107,19 @@ class Inferred(BaseModel):
     parameters: Parameters
     outputs: list[Given]
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model_name": "efficientnet_lite0",
+                "model_version": "e4d13c0719b3",
+                "parameters": {"precision": "float32"},
+                "outputs": [
+                    {"name": "output", "datatype": "FP32", "shape": [1, 2], "data": [7.1, -0.4]}
+                ],
+            }
+        }
+    )
+
 
 _INFER = {
     "required": True,
@@ -113,23 +138,32 @@ _INFER = {
                             "type": "object",
                             "required": ["name", "shape", "datatype", "data"],
                             "properties": {
-                                "name": {"type": "string"},
+                                "name": {"type": "string", "description": "As metadata has it."},
                                 "shape": {"type": "array", "items": {"type": "integer"}},
                                 "datatype": {"type": "string", "enum": ["FP32"]},
-                                "data": {"type": "array", "items": {"type": "number"}},
+                                "data": {
+                                    "type": "array",
+                                    "items": {"type": "number"},
+                                    "description": "As many numbers as the shape says.",
+                                },
                             },
                         },
                     },
                 },
             },
-            "example": {
-                "inputs": [
-                    {"name": "input", "shape": [1, 3, 224, 224], "datatype": "FP32", "data": [0.0]}
-                ]
-            },
         },
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "application/octet-stream": {"schema": BINARY},
     },
+}
+_LENGTH_SENT = {
+    "name": LENGTH,
+    "in": "header",
+    "description": "Bytes of the JSON, where raw tensors stand behind it.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_RAW = {
+    "content": {"application/octet-stream": {"schema": BINARY}},
+    "headers": {LENGTH: header("Bytes of the JSON, where raw tensors stand behind it.")},
 }
 
 
@@ -177,8 +211,8 @@ async def metadata(state: StateDep, name: str, version: str = "") -> Metadata:
     )
 
 
-_STATUSES = refusals(400, 401, 404, 408, 413, 422, 500, 503)
-_EXTRA = {"requestBody": _INFER}
+_STATUSES = {200: _RAW, **refusals(400, 401, 404, 408, 413, 422, 500, 503)}
+_EXTRA = {"requestBody": _INFER, "parameters": [_LENGTH_SENT]}
 
 
 @router.post(
