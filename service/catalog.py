@@ -38,7 +38,7 @@ class Catalog:
         self,
         settings: Settings,
         decoders: ThreadPoolExecutor,
-        observe: Callable[[Served], Observer] = lambda served: Observer(),
+        observe: Callable[[Served], Observer],
     ) -> None:
         self._settings = settings
         self._decoders = decoders

@@ -41,8 +41,7 @@ class Answer(NamedTuple):
     output: np.ndarray  # (K,)
     prepared: Prepared
     queue_ms: float
-    inference_ms: float
-    batch: int  # rows of the batch that it was part of
+    inference_ms: float  # of the whole batch that it was part of
 
 
 @dataclass(eq=False)
@@ -93,12 +92,12 @@ class Pipeline:
         *,
         queue: int,
         decoders: ThreadPoolExecutor,
-        observer: Observer | None = None,
+        observer: Observer,
     ) -> None:
         self._stages = stages
         self._queue = queue
         self._decoders = decoders
-        self._observer = observer or Observer()
+        self._observer = observer
         self._executor = ThreadPoolExecutor(stages.lanes, thread_name_prefix="lane")
         # Rows are large: besides those that run, no more are made than a whole batch, or a row for
         # each lane. Fewer would leave every other batch small, for a row keeps its place until it
@@ -240,9 +239,7 @@ class Pipeline:
         for job, row in rows:
             if not job.answer.done():
                 queue_ms = (start - job.waiting_since) * 1000
-                job.answer.set_result(
-                    Answer(row, job.prepared, queue_ms, seconds * 1000, len(rows))
-                )
+                job.answer.set_result(Answer(row, job.prepared, queue_ms, seconds * 1000))
 
 
 class Reservation:

@@ -397,6 +397,6 @@ def test_a_measurement_of_lower_precision_must_be_whole(tmp_path: Path) -> None:
 async def test_nothing_is_found_before_anything_is_loaded(folder: Path) -> None:
     """A catalog that has not been opened says so."""
     with ThreadPoolExecutor(1) as decoders:
-        catalog = Catalog(settings(folder), decoders)
+        catalog = Catalog(settings(folder), decoders, lambda served: Observer())
         with pytest.raises(Refusal, match="no model is ready"):
             catalog.find()
