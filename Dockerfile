@@ -2,6 +2,7 @@
 #
 #   docker build -t relume .                                  serve, on the CPU
 #   docker build -t relume:gpu --build-arg RUNTIME=gpu .      serve, on an NVIDIA GPU
+#   docker build -t relume --build-arg EXTRAS="openvino tracing" .    with what settings ask for
 #   docker build -t relume:convert --target convert .         convert checkpoints
 
 FROM python:3.12-slim AS build
@@ -14,10 +15,12 @@ COPY pyproject.toml ./
 
 FROM build AS build-serve
 ARG RUNTIME=cpu
-# What onnxruntime it is to be stands in pyproject.toml, under the extra of that name.
+ARG EXTRAS=""
+# What onnxruntime it is to be stands in pyproject.toml, under the extra of that name; so do others.
 RUN python -c "import sys, tomllib; \
       extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
-      print(*extras[sys.argv[1]], sep='\n')" "$RUNTIME" > runtime.txt \
+      print(*(one for name in sys.argv[1].split() for one in extras[name]), sep='\n')" \
+      "$RUNTIME $EXTRAS" > runtime.txt \
     && pip install --group serve -r runtime.txt
 COPY README.md LICENSE ./
 COPY models models

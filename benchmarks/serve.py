@@ -29,7 +29,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -132,17 +132,23 @@ class Figures(NamedTuple):
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and print a table or one JSON object."""
     given = _parser().parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="relume-serve-") as folder:
+        rows = _measured(given, _servers(given, Path(folder)))
+    print(json.dumps(rows, default=vars) if given.json else _table(rows))
+    return 0
+
+
+def _measured(
+    given: argparse.Namespace, servers: Mapping[str, tuple[list[str], dict[str, str]]]
+) -> dict[str, Figures]:
     pictures = [path.read_bytes() for path in given.pictures]
-    servers = _servers(given)
     found: dict[str, list[Figures]] = {name: [] for name in ("engine", *servers)}
     for _ in range(given.rounds):
         found["engine"].append(_engine(given.model, pictures, given.seconds))
         for name, (command, environ) in servers.items():
             print(f"{name} ...", file=sys.stderr, flush=True)
             found[name].append(_server(command, environ, given.pictures, given.seconds))
-    rows = {name: _median(rounds) for name, rounds in found.items()}
-    print(json.dumps(rows, default=vars) if given.json else _table(rows))
-    return 0
+    return {name: _median(rounds) for name, rounds in found.items()}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,9 +164,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _servers(given: argparse.Namespace) -> dict[str, tuple[list[str], dict[str, str]]]:
+def _servers(
+    given: argparse.Namespace, folder: Path
+) -> dict[str, tuple[list[str], dict[str, str]]]:
     """Return the command and the environment of each server; PORT stands for the port."""
-    folder = Path(tempfile.mkdtemp(prefix="relume-serve-"))
 
     def script(name: str, text: str) -> tuple[list[str], dict[str, str]]:
         path = folder / f"{name}.py"
@@ -190,20 +197,25 @@ def _servers(given: argparse.Namespace) -> dict[str, tuple[list[str], dict[str, 
 
 def _engine(model: Path, pictures: Sequence[bytes], seconds: float) -> Figures:
     """Measure onnxruntime alone, in this process: rows are ready, answers are dropped."""
-    started = time.perf_counter()
     spec = Session(model).spec.input
     assert spec is not None
     rows = [preprocess(decode(one), spec)[None] for one in pictures]
     cores = usable_cores()
     wide, narrow = sharing_sessions(model, [cores, 1])
     wide.run(rows[0])
-    ready = time.perf_counter() - started
     loads = {1: _runs(wide, rows, 1, seconds)}
     many = _runs(narrow, rows, cores, seconds)
     loads.update({count: many for count in CONNECTIONS[1:]})
+    memory, ready = _engine_alone(model)
+    return Figures(loads, memory, ready)
+
+
+def _engine_alone(model: Path) -> tuple[float, float]:
+    """Return what a process of the engine takes: megabytes, and seconds to its first answer."""
     code = "import sys; from pathlib import Path; from models.session import Session; "
     code += "import numpy as np; s = Session(Path(sys.argv[1])); n = [1, *s.input_shapes[0][1:]]; "
     code += "s.run(np.zeros(n, 'f4')); print('ready', flush=True); input()"
+    started = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", code, str(model)],
         cwd=ROOT,
@@ -213,9 +225,10 @@ def _engine(model: Path, pictures: Sequence[bytes], seconds: float) -> Figures:
     ) as alone:
         assert alone.stdout is not None
         alone.stdout.readline()
+        ready = time.perf_counter() - started
         memory = _memory_mb(alone.pid)
         alone.kill()
-    return Figures(loads, memory, ready)
+    return memory, ready
 
 
 def _runs(session: Session, rows: Sequence[np.ndarray], count: int, seconds: float) -> Load:

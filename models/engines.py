@@ -183,7 +183,7 @@ def stored_precision(metadata: Mapping[str, str], where: str) -> str:
         return "float32"
     try:
         name = json.loads(text)["name"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{where}: damaged precision: {error}") from error
     if name not in STORED:
         raise ArtifactError(

@@ -64,9 +64,19 @@ class Report:
             if not fields["measured"]:
                 raise ValueError("nothing was measured")
             measured = tuple(
-                Measured(**{**one, "inputs": tuple(tuple(shape) for shape in one["inputs"])})
+                _checked(Measured(**{**one, "inputs": tuple(map(tuple, one["inputs"]))}))
                 for one in fields["measured"]
             )
             return cls(measured, fields["opset"])
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArtifactError(f"{where}: damaged report: {error}") from error
+
+
+def _checked(measured: Measured) -> Measured:
+    """Return it if its values are of their types."""
+    numbers = [measured.noise, measured.bound, 0 if measured.max_abs is None else measured.max_abs]
+    if not all(type(one) in (int, float) for one in numbers):
+        raise TypeError(f"found {numbers}, expected numbers")
+    if measured.top5_equal not in (None, True, False):
+        raise TypeError(f"found {measured.top5_equal!r}, expected true, false or null")
+    return measured

@@ -8,7 +8,6 @@ import argparse
 import hashlib
 import json
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from models.cores import usable_cores
 from models.decoding import decode
 from models.engines import EngineOptions, check_engine, open_engine, stored_precision
 from models.errors import ArtifactError, ImageError, ParityError, SpecError
@@ -31,6 +31,7 @@ from models.self_test import SelfTest, pictures
 from models.session import Session, runtime
 from models.terminal import missing_package, reports_errors, step
 from relume.classify import found
+from relume.processes import ahead
 
 CALIBRATION = 300  # images, NNCF's own default; more changes little
 AGREEMENT = 0.97  # of the best class: what one loses to lower precision should not be noticed
@@ -247,8 +248,9 @@ def _rows(images: Sequence[Path], network: ImageNetwork) -> Iterator[np.ndarray]
         except (ImageError, OSError) as error:
             return f"{path}: {error}"
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for one in pool.map(row, images):
+    cores = usable_cores()
+    with ThreadPoolExecutor(cores) as pool:
+        for one in ahead(lambda path: pool.submit(row, path), images, 2 * cores):
             if isinstance(one, str):
                 print(f"left out: {one}", file=sys.stderr)
             else:

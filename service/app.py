@@ -37,7 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # More decoders than cores would not be faster, and each holds a whole image in memory.
         with ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode") as decoders:
-            catalog = Catalog(settings, decoders, lambda served: Batches(metrics, served.name))
+            catalog = Catalog(settings, decoders, lambda served: Batches(metrics, served))
             async with catalog:
                 app.state.service = State(settings, catalog, metrics, tracing)
                 yield

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from models.errors import ArtifactError, LegacyModelError
+from models.terminal import described
 from service.pipeline import Observer
 from service.problems import Refusal
-from service.served import Served
+from service.served import Served, give_back_memory
 from service.settings import Settings, artifacts, conversion
 
 LOG = logging.getLogger("relume")
@@ -37,13 +38,14 @@ class Catalog:
         self,
         settings: Settings,
         decoders: ThreadPoolExecutor,
-        observe: Callable[[Served], Observer] = lambda served: Observer(),
+        observe: Callable[[Served], Observer],
     ) -> None:
         self._settings = settings
         self._decoders = decoders
         self._observe = observe
         self._served: dict[Path, Served] = {}
-        self._seen: dict[Path, Stamp] = {}
+        self._is_folder = settings.source.is_dir()
+        self._seen: dict[Path, Stamp | None] = {}  # None: could not be looked at
         self._told: set[Path] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
@@ -117,20 +119,22 @@ class Catalog:
         return f"there are {', '.join(names)}" if len(names) > 1 else f"there is {', '.join(names)}"
 
     def _named(self, wanted: str) -> list[Served]:
-        name, _, version = wanted.partition("@")
-        return [
-            served
-            for served in self.served
-            if served.name == name and served.sha256.startswith(version)
-        ]
+        name, at, version = wanted.partition("@")
+        named = [served for served in self.served if served.name == name]
+        return [one for one in named if version in (one.version, one.sha256)] if at else named
 
     async def _watching(self) -> None:
         while True:
             await asyncio.sleep(self._settings.reload_s)
             try:
-                files = await asyncio.to_thread(artifacts, self._settings.source)
-            except (ArtifactError, OSError):  # the folder is empty, or away for a moment
-                files = []
+                await self._look()
+            except Exception:  # the next look is made all the same
+                LOG.exception("failed on looking for models")
+
+    async def _look(self) -> None:
+        """Take up what has changed; while the folder is away, nothing has."""
+        files = await asyncio.to_thread(_found, self._settings.source, self._is_folder)
+        if files is not None:
             for error in await self._update(files, logging.INFO):
                 LOG.error("not served: %s", error)
 
@@ -140,17 +144,16 @@ class Catalog:
         await asyncio.to_thread(self._tell_of_checkpoints)
         for path in files:
             stamp = await asyncio.to_thread(_stamp, path)
-            if stamp is not None and self._seen.get(path) == stamp:
+            if path in self._seen and self._seen[path] == stamp:
                 continue
+            self._seen[path] = stamp
             try:
-                served = await asyncio.to_thread(Served, path, self._settings)
+                served = await asyncio.to_thread(_loaded, path, stamp, self._settings)
             except LegacyModelError as error:
                 failed.append(error)
             else:
                 LOG.log(level, "serving %s@%s: %s", served.name, served.version, served.checked)
                 self._switch(path, served)
-            if stamp is not None:
-                self._seen[path] = stamp
         for path in set(self._seen) - set(files):
             del self._seen[path]
             self._switch(path, None)
@@ -164,7 +167,7 @@ class Catalog:
             self._served[path] = new
         if old is not None:
             LOG.info("no longer serving %s@%s", old.name, old.version)
-            task = asyncio.create_task(old.pipeline.close())
+            task = asyncio.create_task(_end(old))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
@@ -177,6 +180,43 @@ class Catalog:
             if cure is not None and not _converted(file).exists():
                 LOG.warning("%s: the service runs .onnx: %s", file, cure)
         self._told = there
+
+
+async def _end(served: Served) -> None:
+    """Let a model answer whom it let in, then let go of it and of its memory."""
+    await served.pipeline.close()
+    del served
+    await asyncio.to_thread(give_back_memory)
+
+
+def _found(source: Path, is_folder: bool) -> list[Path] | None:
+    """Return the artifacts there are; None while their folder is away."""
+    if is_folder and not source.is_dir():
+        return None
+    try:
+        return artifacts(source)
+    except ArtifactError:  # the folder is empty
+        return []
+    except OSError:
+        return None
+
+
+def _loaded(path: Path, stamp: Stamp | None, settings: Settings) -> Served:
+    """Return what an artifact makes of images.
+
+    Raises:
+        LegacyModelError: It cannot be served, whatever keeps it from that: no other may suffer. Or
+            it is not the file of that stamp any more.
+    """
+    try:
+        served = Served(path, settings)
+        if _stamp(path) != stamp:  # its digest may be another's
+            raise ArtifactError(f"{path}: was changed while it was read: rename a whole file to it")
+        return served
+    except OSError as error:
+        raise ArtifactError(described(error)) from error
+    except (MemoryError, RecursionError) as error:
+        raise ArtifactError(f"{path}: cannot be loaded: {str(error) or 'out of memory'}") from error
 
 
 def _converted(file: Path) -> Path:

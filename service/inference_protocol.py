@@ -7,21 +7,22 @@ tensor data extension of triton-inference-server/server docs/protocol/extension_
 import asyncio
 import json
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.intake import parsed
-from service.pipeline import Pipeline
+from service.pipeline import Answer, Pipeline
 from service.problems import Refusal
-from service.routes import StateDep, refusals
+from service.routes import BINARY, StateDep, header, refusals
 from service.served import Served
 from service.waiting import answered
 
 LENGTH = "Inference-Header-Content-Length"
 BYTES = 4  # of an FP32
+LENGTH_DIGITS = 20  # more than any body has; Python reads no number of thousands
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
@@ -69,6 +70,18 @@ class Metadata(BaseModel):
     inputs: list[Described]
     outputs: list[Described]
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "name": "efficientnet_lite0",
+                "versions": ["e4d13c0719b3"],
+                "platform": "onnx_onnxv1",
+                "inputs": [{"name": "input", "datatype": "FP32", "shape": [-1, 3, 224, 224]}],
+                "outputs": [{"name": "output", "datatype": "FP32", "shape": [-1, 1000]}],
+            }
+        }
+    )
+
 
 class Given(BaseModel):
     """A tensor of the answer."""
@@ -79,13 +92,33 @@ class Given(BaseModel):
     data: list[float] | None = None
 
 
+class Parameters(BaseModel):
+    """What the answer says of itself."""
+
+    precision: str = Field(description="What the network is computed in: float32, bf16, ...")
+
+
 class Inferred(BaseModel):
     """What the network gave: its last layer, without any softmax that it lacks."""
 
     model_name: str
     model_version: str
     id: str | None = None
+    parameters: Parameters
     outputs: list[Given]
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model_name": "efficientnet_lite0",
+                "model_version": "e4d13c0719b3",
+                "parameters": {"precision": "float32"},
+                "outputs": [
+                    {"name": "output", "datatype": "FP32", "shape": [1, 2], "data": [7.1, -0.4]}
+                ],
+            }
+        }
+    )
 
 
 _INFER = {
@@ -105,23 +138,32 @@ _INFER = {
                             "type": "object",
                             "required": ["name", "shape", "datatype", "data"],
                             "properties": {
-                                "name": {"type": "string"},
+                                "name": {"type": "string", "description": "As metadata has it."},
                                 "shape": {"type": "array", "items": {"type": "integer"}},
                                 "datatype": {"type": "string", "enum": ["FP32"]},
-                                "data": {"type": "array", "items": {"type": "number"}},
+                                "data": {
+                                    "type": "array",
+                                    "items": {"type": "number"},
+                                    "description": "As many numbers as the shape says.",
+                                },
                             },
                         },
                     },
                 },
             },
-            "example": {
-                "inputs": [
-                    {"name": "input", "shape": [1, 3, 224, 224], "datatype": "FP32", "data": [0.0]}
-                ]
-            },
         },
-        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "application/octet-stream": {"schema": BINARY},
     },
+}
+_LENGTH_SENT = {
+    "name": LENGTH,
+    "in": "header",
+    "description": "Bytes of the JSON, where raw tensors stand behind it.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_RAW = {
+    "content": {"application/octet-stream": {"schema": BINARY}},
+    "headers": {LENGTH: header("Bytes of the JSON, where raw tensors stand behind it.")},
 }
 
 
@@ -169,8 +211,8 @@ async def metadata(state: StateDep, name: str, version: str = "") -> Metadata:
     )
 
 
-_STATUSES = refusals(400, 401, 404, 408, 413, 422, 500, 503)
-_EXTRA = {"requestBody": _INFER}
+_STATUSES = {200: _RAW, **refusals(400, 401, 404, 408, 413, 422, 500, 503)}
+_EXTRA = {"requestBody": _INFER, "parameters": [_LENGTH_SENT]}
 
 
 @router.post(
@@ -189,19 +231,22 @@ async def infer(request: Request, state: StateDep, name: str, version: str = "")
     asked, binary = _split(body, request.headers.get(LENGTH))
     rows = _batch(served, asked, binary, state.settings.max_images)
     with served.pipeline.reserve(len(rows)) as pipeline:
-        outputs = await answered(request, _every(pipeline, rows), state.settings.request_s)
-    return _answer(served, asked, outputs)
+        answers = await answered(request, _every(pipeline, rows), state.settings.request_s)
+    for one in answers:
+        took = {"queue": one.queue_ms, "inference": one.inference_ms}
+        state.metrics.answered(served.name, took)
+    return _answer(served, asked, np.stack([one.output for one in answers]))
 
 
-async def _every(pipeline: Pipeline, rows: np.ndarray) -> np.ndarray:
-    """Return the outputs of all rows, or the first error once all are done."""
+async def _every(pipeline: Pipeline, rows: np.ndarray) -> list[Answer]:
+    """Return what became of all rows, or raise the first error once all are done."""
     found = await asyncio.gather(*map(pipeline.row, rows), return_exceptions=True)
-    outputs = []
+    answers = []
     for one in found:
         if isinstance(one, BaseException):
             raise one
-        outputs.append(one.output)
-    return np.stack(outputs)
+        answers.append(one)
+    return answers
 
 
 def _find(state: Any, name: str, version: str) -> Served:
@@ -217,8 +262,10 @@ def _split(body: bytes, length: str | None) -> tuple[dict[str, Any], bytes]:
     """Return the JSON of a request and the raw tensors behind it."""
     if length is None:
         return parsed(body), b""
-    if not length.isdecimal() or int(length) > len(body):
-        raise Refusal("malformed-request", f"{LENGTH}: found {length!r}, of {len(body)} bytes")
+    is_number = length.isdecimal() and len(length) <= LENGTH_DIGITS
+    if not is_number or int(length) > len(body):
+        found = length[:LENGTH_DIGITS]
+        raise Refusal("malformed-request", f"{LENGTH}: found {found!r}, of {len(body)} bytes")
     return parsed(body[: int(length)]), body[int(length) :]
 
 
@@ -231,7 +278,7 @@ def _batch(served: Served, asked: dict[str, Any], binary: bytes, most: int) -> n
     if given.get("name") != name or given.get("datatype") != "FP32":
         raise Refusal("invalid-request", f"inputs: expected {name!r} with the datatype FP32")
     shape, wanted = given.get("shape"), [3, *served.network.input.crop]
-    if not isinstance(shape, list) or shape[1:] != wanted or not _is_count(shape[0], most):
+    if not _is_shape(shape, wanted, most):
         raise Refusal(
             "invalid-request", f"inputs: expected the shape [1 to {most}, {str(wanted)[1:]}"
         )
@@ -245,8 +292,11 @@ def _batch(served: Served, asked: dict[str, Any], binary: bytes, most: int) -> n
     return numbers.reshape(shape)
 
 
-def _is_count(value: Any, most: int) -> bool:
-    return type(value) is int and 1 <= value <= most
+def _is_shape(shape: Any, row: list[int], most: int) -> TypeGuard[list[int]]:
+    """Tell whether it is the shape of 1 to `most` rows; 3.0 and true are no sizes."""
+    if not isinstance(shape, list) or not all(type(size) is int for size in shape):
+        return False
+    return shape[1:] == row and 1 <= shape[0] <= most
 
 
 def _binary(given: dict[str, Any], binary: bytes) -> np.ndarray:
@@ -268,7 +318,11 @@ def _listed(data: Any) -> np.ndarray:
 def _answer(served: Served, asked: dict[str, Any], output: np.ndarray) -> Response:
     name = _names(served)[1]
     tensor: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": list(output.shape)}
-    content: dict[str, Any] = {"model_name": served.name, "model_version": served.version}
+    content: dict[str, Any] = {
+        "model_name": served.name,
+        "model_version": served.version,
+        "parameters": {"precision": served.engine.precision},
+    }
     if isinstance(asked.get("id"), str):
         content["id"] = asked["id"]
     if not _wants_binary(asked, name):

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 
 from prometheus_client import (
@@ -83,29 +83,23 @@ class Metrics:
         )
         self.info = Gauge(
             "relume_model_info",
-            "What is served: 1 for each.",
+            "What is served: 1 for each, 0 once it is not.",
             ("model", "version", "precision", "engine", "device"),
             registry=registry,
             multiprocess_mode="livemax",
         )
 
-    def page(self, served: Iterable[Served]) -> bytes:
-        """Return all figures as Prometheus reads them."""
-        self.info.clear()
-        for one in served:
-            self.waiting.labels(one.name).set(one.pipeline.waiting)
-            engine = one.engine
-            labels = (one.name, one.version, engine.precision, engine.name, engine.device)
-            self.info.labels(*labels).set(1)
+    def page(self) -> bytes:
+        """Return all figures as Prometheus reads them, of all processes that serve."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
         several = CollectorRegistry()
         multiprocess.MultiProcessCollector(several)  # type: ignore[no-untyped-call]
         return generate_latest(several)
 
-    def answered(self, model: str, answer: Answer) -> None:
-        """Count where the time of one image went."""
-        for stage, milliseconds in stages(answer).items():
+    def answered(self, model: str, took: Mapping[str, float]) -> None:
+        """Count where the time of one image went: the milliseconds of each stage."""
+        for stage, milliseconds in took.items():
             self.stages.labels(model, stage).observe(milliseconds / 1000)
 
 
@@ -117,16 +111,36 @@ def stages(answer: Answer) -> dict[str, float]:
 
 
 class Batches(Observer):
-    """Counts the batches of one model."""
+    """Counts what is served, and what waits for it and is run.
 
-    def __init__(self, metrics: Metrics, model: str) -> None:
+    It adds to the figures and takes from them: a name may be served in several versions, and a
+    process among several is not asked for its figures when somebody reads them.
+    """
+
+    def __init__(self, metrics: Metrics, served: Served) -> None:
+        model, engine = served.name, served.engine
         self._seconds = metrics.engine.labels(model)
         self._rows = metrics.rows.labels(model)
+        self._waiting = metrics.waiting.labels(model)
+        self._told = 0  # of those that wait
+        self._info = metrics.info.labels(
+            model, served.version, engine.precision, engine.name, engine.device
+        )
+        self._info.inc()
 
     def batch_ran(self, rows: int, seconds: float) -> None:
         """Count a batch."""
         self._rows.observe(rows)
         self._seconds.observe(seconds)
+
+    def waits(self, images: int) -> None:
+        """Count those that came, or take away those that went."""
+        self._waiting.inc(images - self._told)
+        self._told = images
+
+    def ended(self) -> None:
+        """It is no longer served."""
+        self._info.dec()
 
 
 class Observed:

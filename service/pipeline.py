@@ -41,8 +41,7 @@ class Answer(NamedTuple):
     output: np.ndarray  # (K,)
     prepared: Prepared
     queue_ms: float
-    inference_ms: float
-    batch: int  # rows of the batch that it was part of
+    inference_ms: float  # of the whole batch that it was part of
 
 
 @dataclass(eq=False)
@@ -77,6 +76,12 @@ class Observer:
     def batch_ran(self, rows: int, seconds: float) -> None:
         """A batch of so many rows took so long."""
 
+    def waits(self, images: int) -> None:
+        """So many images are inside now and not being run."""
+
+    def ended(self) -> None:
+        """Everybody is answered, and nobody will be let in."""
+
 
 class Pipeline:
     """The way through one network; at most `queue` images are in it besides those that run."""
@@ -87,15 +92,18 @@ class Pipeline:
         *,
         queue: int,
         decoders: ThreadPoolExecutor,
-        observer: Observer | None = None,
+        observer: Observer,
     ) -> None:
         self._stages = stages
         self._queue = queue
         self._decoders = decoders
-        self._observer = observer or Observer()
+        self._observer = observer
         self._executor = ThreadPoolExecutor(stages.lanes, thread_name_prefix="lane")
-        # Rows are large: no more are made ahead than the lanes can take next.
-        self._ahead = asyncio.Semaphore(stages.lanes * stages.max_batch + stages.lanes)
+        # Rows are large: besides those that run, no more are made than a whole batch, or a row for
+        # each lane. Fewer would leave every other batch small, for a row keeps its place until it
+        # is answered.
+        ahead = max(stages.lanes, stages.max_batch)
+        self._ahead = asyncio.Semaphore(stages.lanes * stages.max_batch + ahead)
         self._ready: deque[_Job] = deque()
         self._batches: dict[asyncio.Future[_Rows], list[_Job]] = {}  # in the order they run
         self._inside = 0  # images from their acceptance to their answer
@@ -108,7 +116,8 @@ class Pipeline:
     def waiting(self) -> int:
         """How many images are inside and not being run."""
         running = islice(self._batches.values(), self._stages.lanes)
-        return self._inside - sum(map(len, running))
+        # Whose asker has gone is not inside any more.
+        return self._inside - sum(not job.answer.done() for jobs in running for job in jobs)
 
     def reserve(self, count: int) -> "Reservation":
         """Return the right to submit so many images; they are inside from now on.
@@ -123,12 +132,13 @@ class Pipeline:
                 f"the queue is full ({self._queue} images): send the image again in a moment"
             )
         self._inside += count
+        self._observer.waits(self.waiting)
         self._empty.clear()
         return Reservation(self, count)
 
     async def image(self, data: bytes, *, orientation: bool) -> Answer:
         """Return what the network gives for one encoded image, for which a place is reserved."""
-        async with self._ahead:  # until its row is being run
+        async with self._ahead:
             prepared = await asyncio.get_running_loop().run_in_executor(
                 self._decoders, self._stages.prepare, data, orientation
             )
@@ -143,6 +153,7 @@ class Pipeline:
     def leave(self, count: int) -> None:
         """Give places back; `Reservation` does."""
         self._inside -= count
+        self._observer.waits(self.waiting)
         if self._inside == 0:
             self._empty.set()
 
@@ -153,6 +164,7 @@ class Pipeline:
         if self._batches:
             await asyncio.wait(self._batches)
         self._executor.shutdown(wait=False)
+        self._observer.ended()
 
     def _enter(self, prepared: Prepared) -> _Job:
         job = _Job(asyncio.get_running_loop().create_future(), prepared)
@@ -177,6 +189,7 @@ class Pipeline:
             batch = loop.run_in_executor(self._executor, self._run, jobs, self._alone)
             self._batches[batch] = jobs
             batch.add_done_callback(partial(self._end, self._alone))
+            self._observer.waits(self.waiting)
 
     def _may_start(self) -> bool:
         """Tell whether a lane is free, or a full batch can lie ready for the first that will be.
@@ -226,9 +239,7 @@ class Pipeline:
         for job, row in rows:
             if not job.answer.done():
                 queue_ms = (start - job.waiting_since) * 1000
-                job.answer.set_result(
-                    Answer(row, job.prepared, queue_ms, seconds * 1000, len(rows))
-                )
+                job.answer.set_result(Answer(row, job.prepared, queue_ms, seconds * 1000))
 
 
 class Reservation:

@@ -113,11 +113,18 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     for status in statuses:
         titles = [kind.title for kind in KINDS.values() if kind.status == status]
         found[status] = {"description": "; ".join(titles) + ".", "content": content}
+        if status == 503:
+            found[status]["headers"] = {"Retry-After": header("Seconds to wait.", "integer")}
     return found
 
 
+def header(description: str, kind: str = "string") -> dict[str, Any]:
+    """Return a header of an answer for the OpenAPI document."""
+    return {"description": description, "schema": {"type": kind}}
+
+
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
-_BINARY = {"type": "string", "format": "binary"}
+BINARY = {"type": "string", "format": "binary"}
 _BASE64 = {"type": "string", "format": "byte"}
 _BLACK_GIF = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"  # of one pixel
 IMAGES = {
@@ -127,10 +134,16 @@ IMAGES = {
             "schema": {
                 "type": "object",
                 "required": ["img"],
-                "properties": {"img": {"type": "array", "items": _BINARY, "minItems": 1}},
+                "properties": {"img": {"type": "array", "items": BINARY, "minItems": 1}},
             }
         },
-        **{kind: {"schema": _BINARY} for kind in ("image/jpeg", "image/png", "image/webp")},
+        **{
+            kind: {"schema": BINARY}
+            for kind in (
+                *(f"image/{name}" for name in ("jpeg", "png", "webp", "gif", "bmp", "tiff")),
+                "application/octet-stream",
+            )
+        },
         "application/json": {
             "schema": {
                 "oneOf": [
@@ -152,6 +165,7 @@ IMAGES = {
     },
 }
 IMAGE_STATUSES = (400, 401, 404, 408, 413, 415, 422, 500, 503)
+_TIMED = {"headers": {"Server-Timing": header("The milliseconds of each stage, of one image.")}}
 
 router = APIRouter()
 pages = APIRouter(include_in_schema=False)
@@ -160,7 +174,7 @@ pages = APIRouter(include_in_schema=False)
 @router.post(
     "/classify",
     response_model=ClassifyResponse | BatchResponse,
-    responses=refusals(*IMAGE_STATUSES),
+    responses={200: _TIMED, **refusals(*IMAGE_STATUSES)},
     openapi_extra={"requestBody": IMAGES},
     tags=["classify"],
 )
@@ -250,7 +264,7 @@ async def _answers(
             if kind == "internal-error" and len(images) > 1:  # else it is logged as the request's
                 LOG.error("failed on an image", exc_info=answer)
         else:
-            state.metrics.answered(served.name, answer)
+            state.metrics.answered(served.name, stages(answer))
             if state.tracing is not None:
                 state.tracing.answered(answer)
     return served, answers
@@ -298,8 +312,7 @@ async def readyz(state: StateDep) -> Health:
 )
 async def metrics(state: StateDep) -> Response:
     """Give the figures that Prometheus reads."""
-    page = state.metrics.page(state.catalog.served)
-    return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(state.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/problems/{name}", responses=refusals(401, 404), tags=["health"])

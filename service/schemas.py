@@ -1,6 +1,6 @@
 """What the service answers, as JSON."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,6 +8,40 @@ from service.observation import stages
 from service.pipeline import Answer
 from service.problems import KINDS
 from service.served import Served
+
+_WHO: dict[str, Any] = {
+    "model": "efficientnet_lite0",
+    "version": "e4d13c0719b3",
+    "precision": "float32",
+}
+_SEEN: dict[str, Any] = {
+    "predictions": [
+        {
+            "index": 0,
+            "wnid": "n01440764",
+            "label": "tench, Tinca tinca",
+            "probability": 0.8691666126251221,
+        }
+    ],
+    "timings_ms": {"decode": 1.72, "preprocess": 7.09, "queue": 0.03, "inference": 18.34},
+    "size": [500, 375],
+    "crop": {"x": 0.17, "y": 0.0625, "width": 0.657, "height": 0.875},
+}
+_PROBLEM: dict[str, Any] = {
+    "type": "/problems/invalid-image",
+    "title": KINDS["invalid-image"].title,
+    "status": 422,
+    "detail": "found 8 bytes that begin with b'no image', expected a whole JPEG, PNG, WebP, GIF, "
+    "BMP or TIFF image",
+}
+_SUMMARY: dict[str, Any] = {
+    **_WHO,
+    "engine": "onnxruntime 1.31.1",
+    "device": "cpu",
+    "classes": 1000,
+    "architecture": "efficientnet_lite0",
+    "sha256": "e4d13c0719b3" + 52 * "0",
+}
 
 
 class ClassPrediction(BaseModel):
@@ -70,31 +104,7 @@ class Model(BaseModel):
 class ClassifyResponse(Model, Seen):
     """The best classes of one image, most probable first."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "model": "efficientnet_lite0",
-                "version": "3f1c0a4be6d2",
-                "precision": "float32",
-                "predictions": [
-                    {
-                        "index": 0,
-                        "wnid": "n01440764",
-                        "label": "tench, Tinca tinca",
-                        "probability": 0.8691666126251221,
-                    }
-                ],
-                "timings_ms": {
-                    "decode": 1.72,
-                    "preprocess": 7.09,
-                    "queue": 0.03,
-                    "inference": 18.34,
-                },
-                "size": [500, 375],
-                "crop": {"x": 0.17, "y": 0.06, "width": 0.66, "height": 0.88},
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": {**_WHO, **_SEEN}})
 
 
 class Problem(BaseModel):
@@ -106,17 +116,7 @@ class Problem(BaseModel):
     detail: str = Field(description="One sentence.")
     error: str | None = Field(None, description="The same, as the Open Inference Protocol wants.")
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "type": "/problems/invalid-image",
-                "title": KINDS["invalid-image"].title,
-                "status": 422,
-                "detail": "found 8 bytes that begin with b'no image', expected a whole JPEG, PNG, "
-                "WebP, GIF, BMP or TIFF image",
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": _PROBLEM})
 
 
 class Result(BaseModel):
@@ -131,6 +131,18 @@ class BatchResponse(Model):
     """What became of each image, in the order in which they were sent."""
 
     results: list[Result]
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                **_WHO,
+                "results": [
+                    {"name": "tench.jpg", "seen": _SEEN},
+                    {"name": "broken.jpg", "problem": _PROBLEM},
+                ],
+            }
+        }
+    )
 
 
 class Health(BaseModel):
@@ -229,7 +241,7 @@ class ModelDetails(ModelSummary):
             parity=None
             if report is None
             else Parity(max_abs=report.max_abs, noise=report.noise, top5_equal=report.top5_equal),
-            agreement=Agreement.model_validate(agreement) if agreement else None,
+            agreement=None if agreement is None else Agreement(**agreement._asdict()),
         )
 
 
@@ -237,3 +249,5 @@ class ModelList(BaseModel):
     """What is served."""
 
     models: list[ModelSummary]
+
+    model_config = ConfigDict(json_schema_extra={"example": {"models": [_SUMMARY]}})

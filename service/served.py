@@ -4,15 +4,18 @@ import ctypes
 import hashlib
 import json
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from models import geometry
 from models.decoding import decode
 from models.engines import Engine, EngineOptions, check_engine, open_engine
+from models.errors import ArtifactError
 from models.image_network import ImageNetwork
 from models.postprocess import Prediction, probabilities, top_k
 from models.preprocess import preprocess
@@ -21,7 +24,32 @@ from models.spec import ModelSpec
 from service.pipeline import Observer, Pipeline, Prepared, Stages
 from service.settings import Settings
 
+NOT_IN_NAMES = "@/"  # they part a name from its version, and the parts of a path
 VERSION_DIGITS = 12  # of the SHA-256: 48 bits tell apart what anybody will ever serve
+
+
+class Agreement(NamedTuple):
+    """Share of images on which lower precision and float32 name the same classes."""
+
+    top1: float
+    top5: float
+    images: int
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "Agreement":
+        """Read it from what a file of lower precision says of itself.
+
+        Raises:
+            ArtifactError: The file does not say it.
+        """
+        try:
+            given = json.loads(text)
+            values = tuple(given[name] for name in cls._fields)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ArtifactError(f"{where}: damaged precision: {error}") from error
+        if not all(type(one) in (int, float) for one in values) or type(values[2]) is not int:
+            raise ArtifactError(f"{where}: damaged precision: found {values}, expected numbers")
+        return cls(*values)
 
 
 class Served:
@@ -36,7 +64,7 @@ class Served:
         report: What was measured when it was made; None where the file does not say.
         engine: What runs it.
         checked: What the engine's check found.
-        agreement: What was measured of a file of lower precision: top1, top5, images.
+        agreement: What was measured of a file of lower precision; None for other files.
         pipeline: The way through it.
     """
 
@@ -52,18 +80,27 @@ class Served:
         self.path, self.modified = path, path.stat().st_mtime if path.exists() else 0.0
         self.engine: Engine = open_engine(path, _options(settings))
         self.spec = ModelSpec.of_metadata(self.engine.metadata, str(path))
-        self.network = ImageNetwork(str(path), self.spec, self.engine.inputs, self._alone)
+        if not self.name or set(self.name) & set(NOT_IN_NAMES):
+            raise ArtifactError(
+                f"{path}: found the name {self.name!r}, expected one without "
+                f"{' and '.join(NOT_IN_NAMES)}: convert it again with --name"
+            )
+        engine = self.engine  # and not self, here and in `open`: see there
+        self.network = ImageNetwork(
+            str(path), self.spec, engine.inputs, lambda rows: engine.run(rows, alone=True)
+        )
         self.sha256 = _sha256(path)
         self.version = self.sha256[:VERSION_DIGITS]
         report = self.engine.metadata.get("report")
         self.report = Report.from_json(report, str(path)) if report else None
-        self.agreement: dict[str, object] = json.loads(self.engine.metadata.get("precision", "{}"))
+        precision = self.engine.metadata.get("precision")
+        self.agreement = None if precision is None else Agreement.from_json(precision, str(path))
         self.max_batch = self.network.fixed_batch or self.engine.max_batch
         self._max_pixels = settings.max_pixels
         black = np.zeros((*self.network.input.crop, 3), np.uint8)
         self.network.probabilities(preprocess(black, self.network.input)[None])
         self.checked = check_engine(self.engine, self.network.input)
-        _give_back_memory()
+        give_back_memory()
 
     @property
     def name(self) -> str:
@@ -72,7 +109,15 @@ class Served:
 
     def open(self, queue: int, decoders: ThreadPoolExecutor, observer: Observer) -> None:
         """Make the way through it, on the running event loop."""
-        stages = Stages(self.prepare, self.run, self.engine.lanes, self.max_batch)
+        # It holds its pipeline: were it held by that in turn, its memory would stay until the next
+        # garbage collection, which is long after another took its place.
+        itself = weakref.proxy(self)
+        stages = Stages(
+            prepare=lambda image, orientation: itself.prepare(image, orientation),
+            run=lambda batch, alone: itself.run(batch, alone),
+            lanes=self.engine.lanes,
+            max_batch=self.max_batch,
+        )
         self.pipeline = Pipeline(stages, queue=queue, decoders=decoders, observer=observer)
 
     def prepare(self, image: bytes, orientation: bool) -> Prepared:
@@ -118,9 +163,6 @@ class Served:
             len(rows) / resized.height,
         )
 
-    def _alone(self, batch: np.ndarray) -> np.ndarray:
-        return self.engine.run(batch, alone=True)
-
 
 def _options(settings: Settings) -> EngineOptions:
     return EngineOptions(
@@ -132,8 +174,8 @@ def _options(settings: Settings) -> EngineOptions:
     )
 
 
-def _give_back_memory() -> None:
-    """Return to the system what loading has freed; glibc keeps most of it by itself."""
+def give_back_memory() -> None:
+    """Return to the system what was freed; glibc keeps most of it by itself."""
     with suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
 

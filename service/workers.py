@@ -17,6 +17,8 @@ from functools import partial
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.synchronize import Semaphore
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from models.cores import usable_cores
 from models.errors import ArtifactError
 from models.terminal import reports_errors
@@ -99,6 +101,8 @@ def _keep(workers: list[SpawnProcess], start: Callable[[], SpawnProcess]) -> Non
         for at, worker in enumerate(workers):
             if worker.exitcode is not None:
                 LOG.error("worker %s ended with %s: starting another", worker.pid, worker.exitcode)
+                # What waited in it does so no more.
+                mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
                 time.sleep(RESTART_S)
                 workers[at] = start()
 

@@ -1,7 +1,10 @@
 """The compose file and the board of Grafana name what the service has."""
 
 import json
+import os
 import re
+import subprocess
+import tomllib
 
 import pytest
 
@@ -10,6 +13,7 @@ from service.settings import KEYS
 from tests.oracles import ROOT
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 BOARD = json.loads((ROOT / "monitoring" / "board.json").read_text(encoding="utf-8"))
 FIXED = {"CLASSIFY_HOST", "CLASSIFY_PORT"}  # the address within the container
 
@@ -19,10 +23,26 @@ def test_every_setting_is_handed_on() -> None:
     assert set(re.findall(r"CLASSIFY_[A-Z_]*[A-Z]", COMPOSE)) == set(KEYS.values()) - FIXED
 
 
+def test_the_image_can_hold_what_settings_ask_for() -> None:
+    """The build argument takes extras, as many as one likes, and Compose hands it on."""
+    command = re.search(r"python -c .*?(?= > runtime\.txt)", DOCKERFILE, re.DOTALL)
+    assert command is not None
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for given in ("", "openvino tracing"):
+        environ = {"PATH": os.environ["PATH"], "RUNTIME": "cpu", "EXTRAS": given}
+        ran = subprocess.run(
+            ["sh", "-c", command[0]], cwd=ROOT, env=environ, capture_output=True, check=True
+        )
+        names = ["cpu", *given.split()]
+        wanted = [one for name in names for one in extras["optional-dependencies"][name]]
+        assert ran.stdout.decode().splitlines() == wanted
+    assert COMPOSE.count("EXTRAS: ${RELUME_EXTRAS:-}") == COMPOSE.count("RUNTIME: ") == 2
+
+
 @pytest.mark.parametrize("panel", BOARD["panels"], ids=lambda panel: panel["title"])
 def test_the_board_asks_for_figures_that_there_are(panel: dict[str, list[dict[str, str]]]) -> None:
     """Every name in a query is one that `/metrics` has."""
-    page = Metrics().page([]).decode()
+    page = Metrics().page().decode()
     known = set(re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE))
     known |= {f"{name}_{end}" for name in known for end in ("bucket", "sum", "count")}
     for target in panel["targets"]:
@@ -33,7 +53,7 @@ def test_the_board_asks_for_figures_that_there_are(panel: dict[str, list[dict[st
 
 def test_every_figure_is_documented() -> None:
     """docs/deploying.md names each."""
-    page = Metrics().page([]).decode()
+    page = Metrics().page().decode()
     text = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
     names = set(re.findall(r"^# TYPE (\w+?) (?:counter|gauge|histogram)", page, re.MULTILINE))
     missing = {name for name in names if name not in text and not name.endswith("_created")}

@@ -261,6 +261,7 @@ def test_every_batch_size_is_checked(tiny: Path, monkeypatch: pytest.MonkeyPatch
     [
         ("{", "damaged precision"),
         ("[]", "damaged precision"),
+        pytest.param("[" * 200_000, "damaged precision", id="deep"),
         (json.dumps({"name": "int4"}), "found the precision 'int4', expected fp16 or int8"),
     ],
 )

@@ -82,6 +82,10 @@ SOUND: dict[str, Any] = json.loads(Report((Measured(SHAPES, 0.0, 0.0, 0.0, None)
         json.dumps(SOUND | {"measured": [{"inputs": []}]}),
         json.dumps(SOUND | {"measured": [SOUND["measured"][0] | {"extra": 1}]}),
         json.dumps(SOUND | {"measured": [SOUND["measured"][0] | {"inputs": 3}]}),
+        *(
+            json.dumps(SOUND | {"measured": [SOUND["measured"][0] | {name: "x"}]})
+            for name in ("noise", "max_abs", "bound", "top5_equal")
+        ),
         json.dumps(SOUND | {"measured": 3}),
         json.dumps(SOUND | {"measured": []}),
     ],

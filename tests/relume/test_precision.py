@@ -1,6 +1,7 @@
 """Lower precision is measured before it is served, and refused where it names other classes."""
 
 import json
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from PIL import Image
 
 from models.engines import EngineOptions, check_engine, open_engine
+from models.image_network import ImageNetwork
+from models.session import Session
 from relume import precision, verify
 from relume.__main__ import main
 from tests.models.test_engines import annotated, has_openvino, self_test
@@ -58,6 +61,27 @@ def test_fp16_is_written_with_what_was_measured(
     assert check_engine(engine, INPUT).startswith("the artifact's self-test: off by ")
     assert main(arguments) == 1
     assert "already there" in capsys.readouterr().err
+
+
+def test_pictures_are_read_as_they_are_needed(
+    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the cores that the process may use; rows of a large folder never lie in memory at once."""
+    read: list[bytes] = []
+    decode = precision.decode
+
+    def counted(data: bytes) -> np.ndarray:
+        read.append(data)
+        return decode(data)
+
+    monkeypatch.setattr(precision, "usable_cores", lambda: 1)
+    monkeypatch.setattr(precision, "decode", counted)
+    network = ImageNetwork.of_session(Session(model))
+    rows = precision._rows([images / "red.png"] * 40, network)
+    next(rows)
+    time.sleep(0.1)
+    assert len(read) <= 4  # one that is taken, two ahead, and one for a thread that has just begun
+    assert len(list(rows)) == 39
 
 
 @pytest.mark.skipif(find_spec("nncf") is None, reason="needs NNCF")

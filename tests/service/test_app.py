@@ -16,8 +16,10 @@ from PIL import Image
 
 from models.errors import ArtifactError, LegacyModelError, SpecError
 from service.app import create_app
+from service.inference_protocol import LENGTH, Inferred, Metadata
 from service.intake import FORM_BYTES
 from service.problems import KINDS
+from service.schemas import BatchResponse, ClassifyResponse, ModelList, Problem
 from service.served import Served
 from service.settings import Settings
 from tests.service.conftest import Serve, bright_top, encoded, plain
@@ -350,6 +352,31 @@ async def test_the_documentation_page_describes_every_status(serve: Serve) -> No
     assert {int(status) for status in answers} - {200} == {
         kind.status for name, kind in KINDS.items() if name != "method-not-allowed"
     }
+
+
+async def test_the_schema_says_what_is_sent_and_answered(serve: Serve) -> None:
+    """Every form and header of requests and answers; its examples are of the schema."""
+    async with serve() as client:
+        document = (await client.get("/openapi.json")).json()
+        for kind in ("image/tiff", "application/octet-stream"):
+            headers = {"Content-Type": kind}
+            answer = await client.post("/classify", content=encoded(plain("red")), headers=headers)
+            assert answer.status_code == 200
+            assert kind in document["paths"]["/classify"]["post"]["requestBody"]["content"]
+    answers = document["paths"]["/classify"]["post"]["responses"]
+    assert "Server-Timing" in answers["200"]["headers"]
+    assert "Retry-After" in answers["503"]["headers"]
+    infer = document["paths"]["/v2/models/{name}/infer"]["post"]
+    assert LENGTH in [one["name"] for one in infer["parameters"]]
+    assert set(infer["responses"]["200"]["content"]) == {
+        "application/json",
+        "application/octet-stream",
+    }
+    assert LENGTH in infer["responses"]["200"]["headers"]
+    models = (BatchResponse, ClassifyResponse, Inferred, Metadata, ModelList, Problem)
+    for one in models:
+        example = document["components"]["schemas"][one.__name__]["example"]
+        assert one.model_validate(example).model_dump(mode="json", exclude_unset=True) == example
 
 
 def test_the_service_needs_no_torch() -> None:

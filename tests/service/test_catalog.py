@@ -1,8 +1,12 @@
 """Models come and go with their files, and nobody who is being answered notices."""
 
 import asyncio
+import gc
+import json
 import logging
 import os
+import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +15,14 @@ import httpx
 import pytest
 
 from models.errors import ArtifactError
+from service import served as served_module
 from service.catalog import Catalog
+from service.pipeline import Observer
 from service.problems import Refusal
+from service.served import Served
 from service.settings import Settings
 from tests.service.conftest import Serve, encoded, plain
-from tests.tiny_onnx import LABELS, Tiny, spec
+from tests.tiny_onnx import INPUT, LABELS, Tiny, spec
 
 pytestmark = pytest.mark.anyio
 SOON_S = 0.02
@@ -167,6 +174,63 @@ async def test_one_bad_file_at_the_start_keeps_no_other_from_being_served(
     assert "not served: " in caplog.text
 
 
+def too_deep(path: Path) -> None:
+    """Write an artifact whose texts are nested deeper than Python counts."""
+    model = Tiny().model()
+    model.metadata_props.add(key="precision", value="[" * 200_000)
+    path.write_bytes(model.SerializeToString())
+
+
+def too_large(path: Path) -> None:
+    """Write an artifact of images for which there is no memory."""
+    given = replace(spec(), input=replace(INPUT, crop=(2_000_000, 2_000_000)))
+    Tiny(spec=given).write(path)
+
+
+@pytest.mark.parametrize("broken", [too_deep, too_large])
+async def test_no_file_ends_the_watch(
+    serve: Serve,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    broken: Callable[[Path], None],
+) -> None:
+    """Whatever keeps it from being loaded is said once, and what comes after it is taken up."""
+    write(folder / "a.onnx", "a")
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        broken(folder / "b.onnx")
+        for _ in range(500):
+            await asyncio.sleep(SOON_S)
+            if "not served" in caplog.text:
+                break
+        write(folder / "c.onnx", "c")
+        await until(lambda listed: names(listed) == ["a", "c"], client)
+    assert caplog.text.count("not served: ") == 1
+    assert "Traceback" not in caplog.text
+    (folder / "a.onnx").unlink()
+    (folder / "c.onnx").unlink()
+    with pytest.raises(ArtifactError, match=r"b\.onnx"):
+        async with serve(model=None, models=folder):
+            pass
+
+
+async def test_a_fault_of_ours_does_not_end_the_watch(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged whole, once, and the next look is made all the same."""
+    write(folder / "a.onnx", "a")
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("service.catalog._loaded", lambda *given: 1 / 0)
+            write(folder / "b.onnx", "b")
+            for _ in range(500):
+                await asyncio.sleep(SOON_S)
+                if "failed on looking for models" in caplog.text:
+                    break
+        write(folder / "c.onnx", "c")
+        await until(lambda listed: names(listed) == ["a", "c"], client)
+    assert caplog.text.count("ZeroDivisionError") == 1
+
+
 @pytest.mark.parametrize("file", ["net.t7", "net-0000.params", "net.pt"])
 async def test_a_checkpoint_is_named_with_the_command_that_converts_it(
     serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture, file: str
@@ -209,6 +273,99 @@ async def test_a_swap_fails_no_request(serve: Serve, folder: Path) -> None:
     assert len(versions) >= 3
 
 
+async def test_a_model_that_was_replaced_takes_no_memory(folder: Path) -> None:
+    """It is gone with its last answer, and not with the next garbage collection."""
+    path = write(folder / "a.onnx", "a")
+    image = encoded(plain("red"))
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(1) as decoders:
+            async with Catalog(settings(folder), decoders, lambda served: Observer()) as catalog:
+                old = weakref.ref(catalog.find())
+                with catalog.find().pipeline.reserve(1) as pipeline:
+                    await pipeline.image(image, orientation=True)
+                write(path, "a", scale=8.0)
+                for _ in range(500):
+                    if old() is None:
+                        break
+                    await asyncio.sleep(SOON_S)
+                assert old() is None
+                assert catalog.find().spec.name == "a"
+    finally:
+        gc.enable()
+
+
+async def test_what_cannot_be_looked_at_is_said_once(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link to nothing, beside others or as the only file."""
+    write(folder / "a.onnx", "a")
+    (folder / "gone.onnx").symlink_to(folder / "nowhere")
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        await asyncio.sleep(10 * SOON_S)
+        assert names((await client.get("/models")).json()["models"]) == ["a"]
+        assert caplog.text.count("not served: ") == 1
+    caplog.clear()
+    async with serve(model=folder / "a.onnx", reload_s=SOON_S) as client:
+        (folder / "a.onnx").unlink()
+        await asyncio.sleep(10 * SOON_S)
+        assert names((await client.get("/models")).json()["models"]) == ["a"]
+        assert caplog.text.count("not served: ") == 1
+
+
+async def test_a_folder_that_is_away_takes_nothing_with_it(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is loaded goes on, and what has changed is taken up once it is back."""
+    write(folder / "a.onnx", "a")
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        away = folder.rename(folder.with_name("away"))
+        await asyncio.sleep(10 * SOON_S)
+        assert names((await client.get("/models")).json()["models"]) == ["a"]
+        write(away / "b.onnx", "b")
+        away.rename(folder)
+        await until(lambda listed: names(listed) == ["a", "b"], client)
+    assert "not served" not in caplog.text
+
+
+async def test_a_file_that_changes_while_it_is_read_is_read_again(
+    serve: Serve, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a version never names another file than the one that answers."""
+    path = write(folder / "a.onnx", "a")
+    digest = served_module._sha256
+
+    def late(given: Path) -> str:
+        monkeypatch.undo()
+        write(path, "b", scale=8.0)  # which answers as the one that is loaded
+        return digest(given)
+
+    async with serve(model=None, models=folder, reload_s=SOON_S) as client:
+        (old,) = (await client.get("/models")).json()["models"]
+        monkeypatch.setattr(served_module, "_sha256", late)
+        write(path, "a", scale=8.0)
+        (new,) = await until(lambda listed: listed[0]["version"] != old["version"], client)
+        assert (new["model"], new["sha256"]) == ("b", digest(path))
+    assert caplog.text.count("a.onnx: was changed while it was read: rename") == 1
+
+
+async def test_a_version_is_the_whole_of_it(serve: Serve) -> None:
+    """Or the digest; a part of either could be two files'."""
+    async with serve() as client:
+        (one,) = (await client.get("/models")).json()["models"]
+        version, sha256 = one["version"], one["sha256"]
+        for asked, status in ((version, 200), (sha256, 200), (version[:1], 404), ("", 404)):
+            assert (await client.get(f"/models/tiny@{asked}")).status_code == status
+
+
+@pytest.mark.parametrize("name", ["a@b", "a/b", ""])
+def test_a_name_that_no_request_could_give_is_refused(tmp_path: Path, name: str) -> None:
+    """With the flag that gives another."""
+    path = write(tmp_path / "tiny.onnx", name)
+    with pytest.raises(ArtifactError, match=r"tiny\.onnx: found the name '.*without @ and /: con"):
+        Served(path, Settings(device="cpu", threads=1))
+
+
 async def test_the_details_of_a_model(serve: Serve) -> None:
     """Spec, labels, precision, digest and origin, as the file has them."""
     async with serve() as client:
@@ -222,9 +379,24 @@ async def test_the_details_of_a_model(serve: Serve) -> None:
     assert (details["parity"], details["agreement"]) == (None, None)
 
 
+def test_a_measurement_of_lower_precision_must_be_whole(tmp_path: Path) -> None:
+    """A file that does not say how often it agrees with float32 is not served."""
+    for text, message in (
+        ({}, "damaged precision: 'top1'"),
+        ({"top1": "x", "top5": 1, "images": 2}, "expected numbers"),
+        ({"top1": 1.0, "top5": 1.0, "images": 2.5}, "expected numbers"),
+    ):
+        model = Tiny().model()
+        model.metadata_props.add(key="precision", value=json.dumps({"name": "fp16", **text}))
+        path = tmp_path / "tiny.onnx"
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ArtifactError, match=rf"tiny\.onnx: .*{message}"):
+            Served(path, Settings(device="cpu", threads=1))
+
+
 async def test_nothing_is_found_before_anything_is_loaded(folder: Path) -> None:
     """A catalog that has not been opened says so."""
     with ThreadPoolExecutor(1) as decoders:
-        catalog = Catalog(settings(folder), decoders)
+        catalog = Catalog(settings(folder), decoders, lambda served: Observer())
         with pytest.raises(Refusal, match="no model is ready"):
             catalog.find()

@@ -67,8 +67,13 @@ async def test_numbers_in_json_give_the_networks_own(serve: Serve, expected: np.
     """The last layer as it is; the request's id comes back."""
     async with serve() as client:
         answer = await client.post(INFER, json={"id": "7", "inputs": [tensor()]})
+        page = (await client.get("/metrics")).text
+    for stage in ("queue", "inference"):
+        assert f'relume_stage_seconds_count{{model="tiny",stage="{stage}"}} 2.0' in page
+    assert 'stage="decode"' not in page
     content = answer.json()
     assert (content["id"], content["model_name"]) == ("7", "tiny")
+    assert content["parameters"] == {"precision": "float32"}
     (output,) = content["outputs"]
     assert output["shape"] == [2, len(LABELS)]
     assert np.array(output["data"]) == pytest.approx(expected.ravel(), abs=ATOL)
@@ -107,6 +112,8 @@ async def test_raw_numbers_go_both_ways(
         pytest.param([tensor(shape=[0, 3, SIDE, SIDE])], "expected the shape", id="no rows"),
         pytest.param([tensor(shape=[99, 3, SIDE, SIDE])], "expected the shape", id="many"),
         pytest.param([tensor(shape=[])], "expected the shape", id="no shape"),
+        pytest.param([tensor(shape=[2, 3.0, SIDE, SIDE])], "expected the shape", id="float"),
+        pytest.param([tensor(shape=[True, 3, SIDE, SIDE])], "expected the shape", id="bool"),
         pytest.param([tensor(data=[1.0])], "found 1 numbers for the shape", id="numbers"),
         pytest.param([tensor(data=["x"])], "data: expected numbers only", id="text"),
         pytest.param([tensor(data=[[1], [1, 2]])], "expected numbers only", id="ragged"),
@@ -125,7 +132,7 @@ async def test_damaged_raw_requests_are_problems(serve: Serve) -> None:
     """A length that is none, or of more than there is, and another size than was said."""
     sent = raw(ROWS)
     async with serve() as client:
-        for length in ("x", str(len(sent["content"]) + 1)):
+        for length in ("x", str(len(sent["content"]) + 1), "9" * 5000):
             answer = await client.post(INFER, content=sent["content"], headers={LENGTH: length})
             assert problem(answer) == "malformed-request"
         cut = {**sent, "content": sent["content"][:-4]}

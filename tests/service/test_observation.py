@@ -1,14 +1,17 @@
 """What happens can be seen: figures, lines of a log, the request's id."""
 
+import asyncio
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.observation import REQUEST_ID, JsonLines, log_to_stderr
 from tests.service.conftest import Serve, encoded, plain
+from tests.service.test_catalog import write
 
 pytestmark = pytest.mark.anyio
 RED = {"img": encoded(plain("red"))}
@@ -51,6 +54,31 @@ async def test_prometheus_reads_what_happened(serve: Serve) -> None:
     assert value("relume_waiting_images", model="tiny") == 0
     info = [labels for name, labels in found if name == "relume_model_info"]
     assert [dict(labels)["precision"] for labels in info] == ["float32"]
+
+
+async def test_versions_of_a_name_wait_together(serve: Serve, tmp_path: Path) -> None:
+    """Their images are added up; a model that goes takes its own with it, and is not served."""
+    (tmp_path / "new").mkdir()
+    path = write(tmp_path / "new" / "tiny.onnx", "tiny", scale=8.0)
+    write(tmp_path / "new" / "old.onnx", "tiny")
+    async with serve(model=None, models=path.parent, reload_s=0.02) as client:
+        state = client._transport.app.state.service  # type: ignore[attr-defined]
+        one, other = state.catalog.served
+        with one.pipeline.reserve(2), other.pipeline.reserve(3):
+            page = (await client.get("/metrics")).text
+            assert 'relume_waiting_images{model="tiny"} 5.0' in page
+            assert sorted(of_models(page)) == [1, 1]
+            path.unlink()
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(0.1)
+        page = (await client.get("/metrics")).text
+    assert 'relume_waiting_images{model="tiny"} 0.0' in page
+    assert sorted(of_models(page)) == [0, 1]
+
+
+def of_models(page: str) -> list[float]:
+    """Return the figures of `relume_model_info`."""
+    return [value for (name, _), value in figures(page).items() if name == "relume_model_info"]
 
 
 @pytest.mark.parametrize(

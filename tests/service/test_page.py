@@ -10,6 +10,7 @@ import pytest
 
 from service.routes import FOLDER
 from tests.service.conftest import bright_top, encoded, plain
+from tests.service.test_catalog import write
 from tests.service.test_main import running
 
 CHROMIUM = os.environ.get("RELUME_CHROMIUM") or shutil.which("chromium")
@@ -49,11 +50,13 @@ def service(tiny_model: Path) -> Iterator[str]:
 
 
 def pictures(folder: Path) -> list[str]:
-    """Write a red, a bright-above and a broken picture."""
+    """Write a red, a bright-above and a broken picture, one of no browser, and a tall one."""
     contents = {
         "red.png": encoded(plain("red", (80, 40))),
         "sky.png": encoded(bright_top()),
         "broken.png": b"no image",
+        "scan.tif": encoded(plain("blue", (80, 40)), "TIFF"),
+        "tall.png": encoded(plain("green", (400, 1600))),
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -75,13 +78,18 @@ def test_pictures_are_answered_on_the_page(
     page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
     page.goto(service)
     page.set_input_files("#file", pictures(tmp_path))
-    page.get_by_text("3 done.").wait_for()
-    assert page.locator("#results > li").count() == 3
+    page.get_by_text("5 done.").wait_for()
+    assert page.locator("#results > li").count() == 5
     red = page.locator("#results > li", has_text="red.png")
     assert red.locator(".classes li").count() == 5
     assert red.locator(".classes li").first.inner_text().startswith("red")
     assert "float32" in red.locator(".timings").inner_text()
     assert red.locator(".crop").is_visible()
+    scanned = page.locator("#results > li", has_text="scan.tif")  # which no Chromium shows
+    assert scanned.locator(".classes li").first.inner_text().startswith("blue")
+    assert scanned.locator("img").count() == scanned.locator(".problem").count() == 0
+    tall = page.locator("#results > li", has_text="tall.png").locator("img")
+    assert tall.evaluate("one => one.height / one.width") == pytest.approx(4, rel=0.02)
     broken = page.locator("#results > li", has_text="broken.png")
     assert "no image" in broken.locator(".problem").inner_text()
     assert "tiny@" in page.locator("#about").inner_text()
@@ -114,8 +122,47 @@ def test_the_page_works_by_keyboard_and_screen_reader(
         reached.append(page.evaluate(ACTIVE))
     assert reached[:4] == ["clear", "curl", "copy", "A"]
     tree = page.locator("body").aria_snapshot()
-    for said in ("heading", "Most probable classes", "probably red", "Choose pictures", "Copy"):
+    for said in (
+        "heading",
+        'list "Results"',
+        'list "Most probable classes"',
+        "probably red",
+        "Choose pictures",
+        'region "Command"',
+        "Copy",
+    ):
         assert said in tree, tree
+
+
+@pytest.mark.slow
+def test_the_page_learns_of_a_model_that_was_replaced(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture that met the old one says so, the choice stays, and the next is answered."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write(folder / f"{name}.onnx", name)
+    monkeypatch.setenv("CLASSIFY_RELOAD_S", "0.05")
+    with running("--models", str(folder)) as (_, address, _):
+        page = browser.new_page(viewport=DESK)
+        page.goto(address)
+        page.locator("#which").wait_for()
+        old = page.locator("#model option").nth(1).get_attribute("value")
+        page.select_option("#model", old)
+        write(folder / "b.onnx", "b", scale=8.0)
+        for _ in range(200):
+            if page.request.get(f"{address}/models/{old}").status == 404:
+                break
+            page.wait_for_timeout(50)
+        page.set_input_files("#file", pictures(tmp_path)[:1])
+        page.get_by_text("1 done.").wait_for()
+        assert "No such model" in page.locator("#results .problem").inner_text()
+        new = page.locator("#model").input_value()
+        assert (new.split("@")[0], new == old) == ("b", False)
+        page.set_input_files("#file", pictures(tmp_path)[:1])
+        page.get_by_text("2 done.").wait_for()
+        assert page.locator("#results .classes li").count() == 5
 
 
 @pytest.mark.slow
@@ -142,9 +189,13 @@ def test_a_pasted_or_dropped_picture_is_answered(browser: Any, service: str) -> 
 
 
 @pytest.mark.slow
-def test_the_documentation_page_works_offline(browser: Any, service: str) -> None:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_the_documentation_page_works_offline(
+    browser: Any, service: str, scheme: str, size: dict[str, int]
+) -> None:
     """Every path of the OpenAPI document is on it, and nothing comes from elsewhere."""
-    page = browser.new_page(viewport=DESK)
+    page = browser.new_page(viewport=size, color_scheme=scheme)
     outside: list[str] = []
     page.on("request", lambda one: outside.append(one.url) if service not in one.url else None)
     page.goto(f"{service}/docs")
@@ -153,5 +204,7 @@ def test_the_documentation_page_works_offline(browser: Any, service: str) -> Non
     for path in ("POST /classify", "POST /classify/batch", "GET /models/{name}", "GET /metrics"):
         assert path in text
     assert [url for url in outside if not url.startswith("data:")] == []
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     if folder := os.environ.get("RELUME_SCREENSHOTS"):
-        page.screenshot(path=f"{folder}/docs.png")
+        page.screenshot(path=f"{folder}/docs-{scheme}-{size['width']}.png")

@@ -60,7 +60,7 @@ async def pipeline(
     """Yield a pipeline through the gate; it is closed at the end."""
     with ThreadPoolExecutor(4) as decoders:
         stages = Stages(gate.prepare, gate.run, lanes, max_batch)
-        opened = Pipeline(stages, queue=queue, decoders=decoders, observer=observer)
+        opened = Pipeline(stages, queue=queue, decoders=decoders, observer=observer or Observer())
         yield opened
         gate.open.set()
         await opened.close()
@@ -96,7 +96,6 @@ async def test_a_lone_image_is_run_at_once() -> None:
     assert (answer.prepared.decode_ms, answer.prepared.preprocess_ms) == (1.0, 2.0)
     assert answer.queue_ms >= 0
     assert answer.inference_ms > 0
-    assert answer.batch == 1
 
 
 async def test_what_waits_is_run_together_up_to_the_limit() -> None:
@@ -251,6 +250,22 @@ async def test_images_whose_asker_has_gone_are_not_decoded() -> None:
     assert len(gate.prepared) == 2
 
 
+async def test_one_lane_runs_whole_batches_one_after_the_other() -> None:
+    """While a batch runs the next one is made ready, so that none is of a single row."""
+    gate = Gate()
+    async with pipeline(gate, max_batch=4) as through:
+        turns = threading.Semaphore(0)
+        gate.open.wait = lambda timeout=None: turns.acquire(timeout=timeout)  # type: ignore[method-assign]
+        tasks = [asyncio.create_task(ask(through, value)) for value in range(13)]
+        for _ in range(4):
+            await gate.has_started()
+            await asyncio.sleep(0.05)  # what may be made ready is
+            turns.release()
+        turns.release(13)  # were they smaller
+        await asyncio.gather(*tasks)
+    assert [rows for rows, _ in gate.runs] == [1, 4, 4, 4]
+
+
 async def test_an_asker_may_go_while_its_batch_runs() -> None:
     """A request that was cancelled during its batch harms nobody in it."""
     gate = Gate()
@@ -259,6 +274,8 @@ async def test_an_asker_may_go_while_its_batch_runs() -> None:
         (first,) = await waiting(through, [0])
         await gate.has_started()
         first.cancel()
+        await asyncio.wait([first])
+        assert through.waiting == 0  # and more would be let in, were it fewer
         (stays,) = await waiting(through, [2])
         gate.open.set()
         assert await stays == 12

@@ -342,6 +342,12 @@ def test_workers_share_the_port_and_are_replaced(tiny_model: Path) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         names = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
         victim = next(pid for pid, name in names.items() if b"spawn_main" in name)
+        assert 'relume_waiting_images{model="tiny"} 0.0' in page
+        info = [line for line in page.splitlines() if line.startswith("relume_model_info{")]
+        assert [line.split()[-1] for line in info] == ["1.0"]
+        environ = Path(f"/proc/{victim}/environ").read_text().split("\0")
+        (figures,) = [one.partition("=")[2] for one in environ if one.startswith("PROMETHEUS_")]
+        assert list(Path(figures).glob(f"gauge_live*_{victim}.db"))
         subprocess.run(["kill", "-9", victim], check=True)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -350,6 +356,7 @@ def test_workers_share_the_port_and_are_replaced(tiny_model: Path) -> None:
                 break
             time.sleep(0.2)
         time.sleep(3)
+        assert not list(Path(figures).glob(f"gauge_live*_{victim}.db"))
         for _ in range(10):
             assert httpx.post(f"{address}/classify", files={"img": RED}).status_code == 200
         process.send_signal(signal.SIGTERM)
