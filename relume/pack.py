@@ -101,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         entries = read_list(given.list)
     else:
         names = class_names(given.folder)
+        _check_is_split(given.folder, names)
         _check_names(files.lst.with_name(CLASSES), names, force=given.force)
         entries = entries_in(given.folder, shuffle=not given.no_shuffle)
     if not entries:
@@ -154,6 +155,15 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
     return int(text)
+
+
+def _check_is_split(folder: Path, names: tuple[str, ...]) -> None:
+    """Refuse a whole data set, whose parts would be packed as classes."""
+    if set(names) <= {"train", "val"} and any(
+        one.is_dir() for name in names for one in (folder / name).iterdir()
+    ):
+        parts = " and ".join(f"`relume pack {folder / name}`" for name in names)
+        raise DataError(f"{folder}: a data set, expected a folder of classes: {parts}")
 
 
 def _check_names(path: Path, names: tuple[str, ...], *, force: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import cv2
@@ -192,6 +193,19 @@ def test_an_empty_list_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     (tmp_path / "none.lst").write_text("")
     assert run(tmp_path, "-o", tmp_path / "a", "--list", tmp_path / "none.lst") == 1
     assert "none.lst: found no image" in capsys.readouterr().err
+
+
+def test_a_whole_data_set_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its parts are no classes; the message says how each is packed."""
+    whole = tmp_path / "whole"
+    shutil.copytree(folder, whole / "train")
+    shutil.copytree(folder, whole / "val")
+    assert main([str(whole), "-o", str(tmp_path / "a")]) == 1
+    expected = f"`relume pack {whole}/train` and `relume pack {whole}/val`"
+    assert f"a data set, expected a folder of classes: {expected}" in capsys.readouterr().err
+    assert not (tmp_path / "a.rec").exists()
 
 
 def test_an_empty_class_is_refused(folder: Path) -> None:
