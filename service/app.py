@@ -32,18 +32,24 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the service; its lifespan loads the models, so a wrong one is noticed there."""
     metrics = Metrics()
     tracing = Tracing(settings.traces) if settings.traces else None
+    cores = settings.threads or usable_cores()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # More decoders than cores would not be faster, and each holds a whole image in memory.
-        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode") as decoders:
-            catalog = Catalog(settings, decoders, lambda served: Batches(metrics, served.name))
+        decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
+        catalog = Catalog(settings, decoders, lambda served: Batches(metrics, served.name))
+        try:
             async with catalog:
                 app.state.service = State(settings, catalog, metrics, tracing)
-                yield
-                app.state.service = None
-        if tracing is not None:
-            await to_thread.run_sync(tracing.close)
+                try:
+                    yield
+                finally:  # a signal arrives here as an exception
+                    app.state.service = None
+        finally:
+            decoders.shutdown(wait=False, cancel_futures=True)  # nobody waits for their images
+            if tracing is not None:
+                await to_thread.run_sync(tracing.close)
 
     app = FastAPI(
         title="relume",
