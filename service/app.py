@@ -10,15 +10,17 @@ from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from models.cores import usable_cores
 from models.engines import BATCH_CUDA
 from service import inference_protocol
 from service.catalog import Catalog
-from service.guards import Admission, BodyLimit, Tokens
+from service.guards import Admission, BodyLimit, Tokens, largest_body
 from service.observation import Batches, Metrics, Observed
 from service.problems import REFUSED, Refusal, kind_of, response
 from service.routes import State, pages, refusals, router
@@ -32,12 +34,11 @@ def create_app(settings: Settings) -> FastAPI:
     """Return the service; its lifespan loads the models, so a wrong one is noticed there."""
     metrics = Metrics()
     tracing = Tracing(settings.traces) if settings.traces else None
-    cores = settings.threads or usable_cores()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # More decoders than cores would not be faster, and each holds a whole image in memory.
-        decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
+        decoders = ThreadPoolExecutor(_cores(settings), thread_name_prefix="decode")
         catalog = Catalog(settings, decoders, lambda served: Batches(metrics, served.name))
         try:
             async with catalog:
@@ -75,6 +76,10 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def _cores(settings: Settings) -> int:
+    return settings.threads or usable_cores()
+
+
 def _version() -> str:
     try:
         return version("relume")
@@ -85,9 +90,13 @@ def _version() -> str:
 def _guard(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Put what stands before the routes; the last is the outermost."""
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes, seconds=settings.body_s)
-    most = settings.max_batch or BATCH_CUDA
-    places = settings.queue + most + usable_cores()  # waiting, run, decoded
-    app.add_middleware(Admission, places=places)
+    most, cores = settings.max_batch or BATCH_CUDA, _cores(settings)
+    app.add_middleware(
+        Admission,
+        places=settings.queue + most + cores,  # waiting, run, decoded
+        body_bytes=largest_body(settings.max_upload_bytes, is_json=True),
+        model=lambda scope: _model(app, scope),
+    )
     if settings.tokens:
         app.add_middleware(Tokens, tokens=settings.tokens)
     if settings.cors_origins:
@@ -103,6 +112,19 @@ def _guard(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     app.add_middleware(
         Observed, metrics=metrics, route=lambda path: path if path in known else _shape(path)
     )
+
+
+def _model(app: FastAPI, scope: Scope) -> str:
+    """Return whose places a request takes; all that no model will answer share some."""
+    state, path = app.state.service, scope["path"]
+    if path.startswith("/v2/models/"):
+        asked = path.removeprefix("/v2/models/").partition("/")[0]
+    else:
+        asked = QueryParams(scope["query_string"]).get("model", "")
+    try:
+        return state.catalog.find(asked).name if state is not None else ""
+    except Refusal:
+        return ""
 
 
 def _shape(path: str) -> str:

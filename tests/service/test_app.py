@@ -244,7 +244,7 @@ async def test_a_full_queue_is_503_with_retry_after(
     assert refused.result().status_code == 503
     assert refused.result().headers["Retry-After"] == "1"
     assert problem(refused.result()) == "overloaded"
-    expected = "the queue is full (1 images): send the image again in a moment"
+    expected = "3 requests are being worked on: ask again in a moment"  # wait, run, decoded
     assert refused.result().json()["detail"] == expected
     assert [response.status_code for response in answered] == [200, 200, 200]
 
