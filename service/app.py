@@ -22,7 +22,7 @@ from service import inference_protocol
 from service.catalog import Catalog
 from service.guards import Admission, BodyLimit, Tokens, largest_body
 from service.observation import Batches, Metrics, Observed
-from service.problems import REFUSED, Refusal, kind_of, response
+from service.problems import REFUSED, Refusal, response
 from service.routes import State, pages, refusals, router
 from service.schemas import Problem
 from service.settings import Settings
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's own page takes its scripts from the internet
         redoc_url=None,
     )
-    app.state.service = None
+    app.state.service, app.state.metrics = None, metrics
     for each in (router, inference_protocol.router, pages):
         app.include_router(each)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
@@ -160,8 +160,6 @@ def _described(app: FastAPI) -> dict[str, Any]:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    if (state := request.app.state.service) is not None:
-        state.metrics.rejections.labels(kind_of(error)).inc()
     return response(error)
 
 

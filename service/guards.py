@@ -13,7 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.intake import FORM_BYTES, too_large
 from service.problems import Refusal, response
 
-OPEN_PATHS = ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+# What the page links to tells nothing that is secret, and a link cannot carry a token.
+OPEN_PATHS = (
+    *("/", "/docs", "/openapi.json"),
+    *("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"),
+)
 BASE64 = 4 / 3  # how much longer an image is as base64
 _LATER = "ask again in a moment"
 
@@ -32,6 +36,10 @@ def takes_images(scope: Scope) -> bool:
     )
 
 
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith("/problems/")
+
+
 class Tokens:
     """Lets in who sends one of the tokens; orchestrators and the page need none.
 
@@ -44,7 +52,7 @@ class Tokens:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on if it may pass."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not self._known(scope):
+        if scope["type"] == "http" and not _is_open(scope["path"]) and not self._known(scope):
             refusal = Refusal("unauthorized", "expected the header Authorization: Bearer TOKEN")
             await response(refusal)(scope, receive, send)
             return

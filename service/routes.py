@@ -16,7 +16,7 @@ from service.fetching import fetch
 from service.intake import Limits, Upload, uploads
 from service.observation import Metrics, stages
 from service.pipeline import Answer, Pipeline
-from service.problems import KINDS, Refusal, document
+from service.problems import KINDS, Refusal, document, kind_of
 from service.schemas import (
     Advice,
     BatchResponse,
@@ -216,6 +216,12 @@ async def _batch(
     request: Request, state: State, asked: Wanted, images: Sequence[Upload]
 ) -> Response:
     served, answers = await _answers(request, state, asked, images)
+    for answer in answers:
+        if isinstance(answer, BaseException):  # the request as a whole is answered all the same
+            kind = kind_of(answer)
+            state.metrics.refused(kind)
+            if kind == "internal-error":
+                LOG.error("failed on an image", exc_info=answer)
     results = [
         Result(name=image.name, problem=Problem(**document(answer)))
         if isinstance(answer, BaseException)
@@ -244,12 +250,7 @@ async def _answers(
             state.settings.request_s,
         )
     for answer in answers:
-        if isinstance(answer, BaseException):
-            kind = document(answer)["type"].rpartition("/")[2]
-            state.metrics.rejections.labels(kind).inc()
-            if kind == "internal-error" and len(images) > 1:  # else it is logged as the request's
-                LOG.error("failed on an image", exc_info=answer)
-        else:
+        if not isinstance(answer, BaseException):
             state.metrics.answered(served.name, answer)
             if state.tracing is not None:
                 state.tracing.answered(answer)
@@ -302,7 +303,7 @@ async def metrics(state: StateDep) -> Response:
     return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/problems/{name}", responses=refusals(401, 404), tags=["health"])
+@router.get("/problems/{name}", responses=refusals(404), tags=["health"])
 async def problem(name: str) -> Advice:
     """Say what a type of problem means, and what to do."""
     if name not in KINDS:

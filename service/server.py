@@ -62,7 +62,11 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        http=protocol(header_s=settings.header_s, max_connections=settings.max_connections),
+        http=protocol(
+            header_s=settings.header_s,
+            max_connections=settings.max_connections,
+            refused=app.state.metrics.refused,
+        ),
         ws="none",
         backlog=settings.max_connections,
         timeout_graceful_shutdown=ceil(settings.drain_s),

@@ -49,9 +49,11 @@ async def test_a_token_opens_the_service(serve: Serve, header: str | None, statu
 async def test_orchestrators_and_the_page_need_no_token(serve: Serve) -> None:
     """Health says nothing that is secret; all else is closed."""
     async with serve(tokens=TOKENS) as client:
-        for path in ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"):
+        links = ("/docs", "/openapi.json", "/problems/unauthorized")
+        health = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+        for path in ("/", *links, *health):
             assert (await client.get(path)).status_code == 200, path
-        for path in ("/models", "/metrics", "/docs", "/openapi.json", "/v2/models/tiny"):
+        for path in ("/models", "/metrics", "/v2/models/tiny"):
             assert (await client.get(path)).status_code == 401, path
 
 
