@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import errno
 from typing import Any
 
 import httpx
 import pytest
+from starlette.datastructures import UploadFile
 
-from service.intake import FORM_BYTES
+from service.intake import FORM_BYTES, MAX_PARTS, parsed
 from tests.service.conftest import Serve, encoded, plain
 from tests.service.test_app import problem
 
@@ -100,6 +102,21 @@ async def test_as_many_classes_as_were_asked_for(serve: Serve, top: str, count: 
             {"files": [("img", RED)] * 3}, "too-many-bytes", "found more than 2 images", id="forms"
         ),
         pytest.param(
+            {"files": [("img", RED)] * 9}, "too-many-bytes", "found more than 2 images", id="many"
+        ),
+        pytest.param(
+            {"content": b'{"image":[' + b"[]," * MAX_PARTS + b"0]}", "headers": {}},
+            "invalid-request",
+            "found more than 200,000 parts",
+            id="lists",
+        ),
+        pytest.param(
+            {"content": b'{"image":[' + b"1," * MAX_PARTS + b"0]}", "headers": {}},
+            "invalid-request",
+            "found more than 200,000 parts",
+            id="numbers",
+        ),
+        pytest.param(
             {"json": {"url": "http://a.example/"}}, "url-refused", "fetches nothing", id="url"
         ),
     ],
@@ -116,6 +133,24 @@ async def test_what_cannot_be_taken_is_a_problem(
         answer = await client.post("/classify", **sent)
     assert problem(answer) == kind
     assert detail in answer.json()["detail"]
+
+
+def test_a_tensor_may_have_many_numbers() -> None:
+    """They are parsed fast, unlike lists of nothing."""
+    assert len(parsed(b'{"data":[' + b"1," * 2 * MAX_PARTS + b"1]}")["data"]) == 2 * MAX_PARTS + 1
+
+
+async def test_a_full_disk_is_no_fault_of_the_client(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large parts of a form are put into a file for a moment."""
+
+    async def write(self: UploadFile, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(UploadFile, "write", write)
+    async with serve() as client:
+        assert problem(await client.post("/classify", files={"img": RED})) == "internal-error"
 
 
 async def test_images_together_must_be_small_enough(serve: Serve) -> None:
