@@ -20,6 +20,7 @@ from models.cores import usable_cores
 from models.engines import BATCH_CUDA
 from service import inference_protocol
 from service.catalog import Catalog
+from service.fetching import FETCHERS
 from service.guards import Admission, BodyLimit, Tokens, largest_body
 from service.observation import Batches, Metrics, Observed
 from service.problems import REFUSED, Refusal, response
@@ -39,16 +40,18 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # More decoders than cores would not be faster, and each holds a whole image in memory.
         decoders = ThreadPoolExecutor(_cores(settings), thread_name_prefix="decode")
+        fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
         catalog = Catalog(settings, decoders, lambda served: Batches(metrics, served.name))
         try:
             async with catalog:
-                app.state.service = State(settings, catalog, metrics, tracing)
+                app.state.service = State(settings, catalog, metrics, fetchers, tracing)
                 try:
                     yield
                 finally:  # a signal arrives here as an exception
                     app.state.service = None
         finally:
-            decoders.shutdown(wait=False, cancel_futures=True)  # nobody waits for their images
+            for threads in (decoders, fetchers):  # nobody waits for what they do
+                threads.shutdown(wait=False, cancel_futures=True)
             if tracing is not None:
                 await to_thread.run_sync(tracing.close)
 

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
@@ -55,12 +56,18 @@ class State:
     settings: Settings
     catalog: Catalog
     metrics: Metrics
+    fetchers: ThreadPoolExecutor
     tracing: Tracing | None = None
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch(self, request: Request, url: str) -> bytes:
         """Return the image at a URL, if that is allowed."""
         hosts, limit = self.settings.url_hosts, self.settings.max_upload_bytes
-        return await to_thread.run_sync(fetch, url, hosts, limit)
+        loop = asyncio.get_running_loop()
+
+        async def fetched() -> bytes:
+            return await loop.run_in_executor(self.fetchers, fetch, url, hosts, limit)
+
+        return await answered(request, fetched(), self.settings.request_s)
 
 
 # Dependencies are coroutines although they wait for nothing: FastAPI runs functions in threads,
@@ -209,7 +216,7 @@ async def classify_batch(request: Request, state: StateDep, asked: WantedDep) ->
 async def _images(request: Request, state: State) -> list[Upload]:
     settings = state.settings
     limits = Limits(settings.max_images, settings.max_upload_bytes)
-    return await uploads(request, limits, state.fetch)
+    return await uploads(request, limits, partial(state.fetch, request))
 
 
 async def _batch(

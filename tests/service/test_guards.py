@@ -10,6 +10,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from service import routes
 from service.app import create_app
 from service.guards import Admission
 from service.problems import Refusal
@@ -216,6 +217,18 @@ async def test_an_answer_that_takes_too_long_is_503(
         assert problem(answer) == "timeout"
         assert answer.headers["Retry-After"] == "1"
         assert served.pipeline.waiting <= 0
+
+
+async def test_a_host_that_takes_too_long_is_503(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fetches an image is not waited for longer than the network itself."""
+    opened = threading.Event()
+    monkeypatch.setattr(routes, "fetch", lambda *_: opened.wait(5))
+    async with serve(request_s=0.05, url_hosts=("a.example",)) as client:
+        answer = await client.post("/classify", json={"url": "http://a.example/"})
+        opened.set()
+    assert problem(answer) == "timeout"
 
 
 async def test_work_for_a_client_who_left_is_dropped(tiny_model: object) -> None:
