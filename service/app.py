@@ -62,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own page takes its scripts from the internet
         redoc_url=None,
+        redirect_slashes=False,  # it would send the client to whatever Host he named
     )
     app.state.service, app.state.metrics = None, metrics
     for each in (router, inference_protocol.router, pages):

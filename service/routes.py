@@ -59,6 +59,10 @@ class State:
     fetchers: ThreadPoolExecutor
     tracing: Tracing | None = None
 
+    def most_images(self, served: Served) -> int:
+        """Return how many images one request may have: more than fit will never be let in."""
+        return min(self.settings.max_images, self.settings.queue + served.max_batch)
+
     async def fetch(self, request: Request, url: str) -> bytes:
         """Return the image at a URL, if that is allowed."""
         hosts, limit = self.settings.url_hosts, self.settings.max_upload_bytes
@@ -250,6 +254,9 @@ async def _answers(
 ) -> tuple[Served, list[Answer | BaseException]]:
     """Return what became of each image; a model that is replaced meanwhile ends its work first."""
     served = state.catalog.find(asked.model)
+    if len(images) > (most := state.most_images(served)):
+        detail = f"found {len(images)} images, expected at most {most}: send several requests"
+        raise Refusal("too-many-bytes", detail)
     with served.pipeline.reserve(len(images)) as pipeline:
         answers = await answered(
             request,

@@ -249,6 +249,13 @@ async def test_a_full_queue_is_503_with_retry_after(
     assert [response.status_code for response in answered] == [200, 200, 200]
 
 
+async def test_a_path_that_is_nearly_right_leads_nowhere(serve: Serve) -> None:
+    """A redirect would go to the host that the client named."""
+    async with serve() as client:
+        answer = await client.post("/classify/", headers={"Host": "evil.example"})
+    assert problem(answer) == "not-found"
+
+
 async def test_ready_means_that_a_batch_was_answered(tiny_model: Path) -> None:
     """Before the warm-up and after the end, the process is alive but not ready."""
     app = create_app(Settings(model=tiny_model, device="cpu"))

@@ -1,11 +1,9 @@
 """Images come in by form, as they are, or in JSON; several at once, and only so many."""
 
-import asyncio
 import base64
 import errno
 from typing import Any
 
-import httpx
 import pytest
 from starlette.datastructures import UploadFile
 
@@ -181,11 +179,22 @@ async def test_the_answer_says_where_the_time_went(serve: Serve) -> None:
 
 
 async def test_a_full_service_lets_in_no_part_of_a_batch(serve: Serve) -> None:
-    """More images than may wait are refused together."""
+    """More images than may wait now are refused together."""
+    async with serve(queue=3, max_batch=1) as client:
+        (served,) = client._transport.app.state.service.catalog.served  # type: ignore[attr-defined]
+        with served.pipeline.reserve(2):
+            answer = await client.post("/classify/batch", files=[("img", RED)] * 3)
+            assert problem(answer) == "overloaded"
+            assert answer.headers["Retry-After"] == "1"
+        answer = await client.post("/classify/batch", files=[("img", RED)] * 3)
+    assert answer.status_code == 200
+
+
+async def test_a_batch_that_never_fits_is_too_large(serve: Serve) -> None:
+    """Whoever is told to come back comes back."""
     async with serve(queue=1, max_batch=1) as client:
         answer = await client.post("/classify/batch", files=[("img", RED)] * 3)
-        assert problem(answer) == "overloaded"
-        assert answer.headers["Retry-After"] == "1"
-        fine = await asyncio.gather(*(client.post("/classify", files={"img": RED}) for _ in "12"))
-    assert {one.status_code for one in fine} == {200}
-    assert isinstance(fine[0], httpx.Response)
+        assert problem(answer) == "too-many-bytes"
+        assert answer.json()["detail"].startswith("found 3 images, expected at most 2")
+        answer = await client.post("/classify/batch", files=[("img", RED)] * 2)
+    assert answer.status_code == 200
