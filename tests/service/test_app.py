@@ -249,6 +249,15 @@ async def test_a_full_queue_is_503_with_retry_after(
     assert [response.status_code for response in answered] == [200, 200, 200]
 
 
+async def test_images_are_decoded_on_the_threads_that_were_set(serve: Serve) -> None:
+    """A worker has its share of the cores, and each decoder holds a whole image."""
+    pictures = [encoded(plain("red", (1500, 1500))) for _ in range(12)]
+    async with serve(threads=1) as client:
+        await asyncio.gather(*(post(client, image) for image in pictures))
+        names = {one.name for one in threading.enumerate() if one.name.startswith("decode")}
+    assert len(names) == 1
+
+
 async def test_a_path_that_is_nearly_right_leads_nowhere(serve: Serve) -> None:
     """A redirect would go to the host that the client named."""
     async with serve() as client:
