@@ -70,8 +70,7 @@ def decode(data: bytes, *, orientation: bool = True, max_pixels: int = MAX_PIXEL
         ImageTooLarge: The image has more pixels.
         ImageError: The bytes are of no such file, or of a truncated or damaged one.
     """
-    if data.startswith(b"\xff\xd8\xff"):
-        _limit_scans(data)
+    _limit_scans(data)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _limit_pixels(image, max_pixels)
@@ -100,6 +99,8 @@ def _limit_scans(data: bytes) -> None:
 
     Source: libjpeg jdmarker.c, next_marker and jpeg_resync_to_restart.
     """
+    if not data.startswith(b"\xff\xd8\xff"):
+        return
     at = scans = segments = 0
     while (found := _SEGMENT.search(data, at)) and found[1] != _EOI:
         at = found.end()

@@ -71,13 +71,17 @@ def create_app(settings: Settings) -> FastAPI:
     _guard(app, settings, metrics)
     if tracing is not None:
         app.add_middleware(lambda inner: tracing.around(inner))
+    _answer_errors(app)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
     for kind in REFUSED:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     for left in (ClientGone, ClientDisconnect):  # after its body, and within it
         app.add_exception_handler(left, _gone)
-    return app
 
 
 def _cores(settings: Settings) -> int:
