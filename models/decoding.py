@@ -17,6 +17,13 @@ FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
 ACCEPTED = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
 MAX_PIXELS = 50_000_000  # phones give 48 million; decoding takes up to 15 bytes of memory each
 
+# A scan of a few bytes goes over every pixel. libtiff allows a JPEG within a TIFF a hundred, too
+# (libtiff/tif_jpeg.c); encoders write ten. Segments hold up to 64 kB, and two come with a scan.
+MAX_SCANS = 100
+MAX_SEGMENTS = 2000
+_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")  # not a restart, nor a stuffed zero
+_SOI, _EOI, _SOS = b"\xd8", b"\xd9", b"\xda"
+
 # What Pillow's parsers raise on damaged bytes; Warning is there for a caller who made them errors.
 _DAMAGED = (
     ArithmeticError,
@@ -63,6 +70,7 @@ def decode(data: bytes, *, orientation: bool = True, max_pixels: int = MAX_PIXEL
         ImageTooLarge: The image has more pixels.
         ImageError: The bytes are of no such file, or of a truncated or damaged one.
     """
+    _limit_scans(data)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _limit_pixels(image, max_pixels)
@@ -83,6 +91,27 @@ def decode(data: bytes, *, orientation: bool = True, max_pixels: int = MAX_PIXEL
         raise ImageError(
             f"found a truncated or damaged file ({what}), expected a whole {ACCEPTED}"
         ) from error
+
+
+def _limit_scans(data: bytes) -> None:
+    """Refuse a JPEG that is small and takes hours; what comes after its end is not looked at.
+
+    Source: libjpeg jdmarker.c, next_marker and jpeg_resync_to_restart.
+    """
+    if not data.startswith(b"\xff\xd8\xff"):
+        return
+    at = scans = segments = 0
+    while (found := _SEGMENT.search(data, at)) and found[1] != _EOI:
+        at = found.end()
+        scans += found[1] == _SOS
+        segments += 1
+        if scans > MAX_SCANS or segments > MAX_SEGMENTS:
+            raise ImageError(
+                f"found a JPEG of more than {MAX_SCANS} scans or {MAX_SEGMENTS:,} segments, "
+                "expected one that a camera or a program for pictures wrote"
+            )
+        if found[1] != _SOI:
+            at += int.from_bytes(data[at : at + 2])
 
 
 def _limit_pixels(image: Image.Image, max_pixels: int) -> None:

@@ -10,17 +10,20 @@ from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from models.cores import usable_cores
 from models.engines import BATCH_CUDA
 from service import inference_protocol
 from service.catalog import Catalog
-from service.guards import Admission, BodyLimit, Tokens
+from service.fetching import FETCHERS
+from service.guards import Admission, BodyLimit, Tokens, largest_body
 from service.observation import Batches, Metrics, Observed
-from service.problems import REFUSED, Refusal, kind_of, response
+from service.problems import REFUSED, Refusal, response
 from service.routes import State, pages, refusals, router
 from service.schemas import Problem
 from service.settings import Settings
@@ -36,14 +39,21 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # More decoders than cores would not be faster, and each holds a whole image in memory.
-        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode") as decoders:
-            catalog = Catalog(settings, decoders, lambda served: Batches(metrics, served))
+        decoders = ThreadPoolExecutor(_cores(settings), thread_name_prefix="decode")
+        fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        catalog = Catalog(settings, decoders, lambda served: Batches(metrics, served))
+        try:
             async with catalog:
-                app.state.service = State(settings, catalog, metrics, tracing)
-                yield
-                app.state.service = None
-        if tracing is not None:
-            await to_thread.run_sync(tracing.close)
+                app.state.service = State(settings, catalog, metrics, fetchers, tracing)
+                try:
+                    yield
+                finally:  # a signal arrives here as an exception
+                    app.state.service = None
+        finally:
+            for threads in (decoders, fetchers):  # nobody waits for what they do
+                threads.shutdown(wait=False, cancel_futures=True)
+            if tracing is not None:
+                await to_thread.run_sync(tracing.close)
 
     app = FastAPI(
         title="relume",
@@ -52,21 +62,30 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own page takes its scripts from the internet
         redoc_url=None,
+        redirect_slashes=False,  # it would send the client to whatever Host he named
     )
-    app.state.service = None
+    app.state.service, app.state.metrics = None, metrics
     for each in (router, inference_protocol.router, pages):
         app.include_router(each)
     app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     _guard(app, settings, metrics)
     if tracing is not None:
         app.add_middleware(lambda inner: tracing.around(inner))
+    _answer_errors(app)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
     for kind in REFUSED:
         app.add_exception_handler(kind, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     for left in (ClientGone, ClientDisconnect):  # after its body, and within it
         app.add_exception_handler(left, _gone)
-    return app
+
+
+def _cores(settings: Settings) -> int:
+    return settings.threads or usable_cores()
 
 
 def _version() -> str:
@@ -79,9 +98,13 @@ def _version() -> str:
 def _guard(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Put what stands before the routes; the last is the outermost."""
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes, seconds=settings.body_s)
-    most = settings.max_batch or BATCH_CUDA
-    places = settings.queue + most + usable_cores()  # waiting, run, decoded
-    app.add_middleware(Admission, places=places)
+    most, cores = settings.max_batch or BATCH_CUDA, _cores(settings)
+    app.add_middleware(
+        Admission,
+        places=settings.queue + most + cores,  # waiting, run, decoded
+        body_bytes=largest_body(settings.max_upload_bytes, is_json=True),
+        model=lambda scope: _model(app, scope),
+    )
     if settings.tokens:
         app.add_middleware(Tokens, tokens=settings.tokens)
     if settings.cors_origins:
@@ -97,6 +120,19 @@ def _guard(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     app.add_middleware(
         Observed, metrics=metrics, route=lambda path: path if path in known else _shape(path)
     )
+
+
+def _model(app: FastAPI, scope: Scope) -> str:
+    """Return whose places a request takes; all that no model will answer share some."""
+    state, path = app.state.service, scope["path"]
+    if path.startswith("/v2/models/"):
+        asked = path.removeprefix("/v2/models/").partition("/")[0]
+    else:
+        asked = QueryParams(scope["query_string"]).get("model", "")
+    try:
+        return state.catalog.find(asked).name if state is not None else ""
+    except Refusal:
+        return ""
 
 
 def _shape(path: str) -> str:
@@ -132,8 +168,6 @@ def _described(app: FastAPI) -> dict[str, Any]:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    if (state := request.app.state.service) is not None:
-        state.metrics.rejections.labels(kind_of(error)).inc()
     return response(error)
 
 

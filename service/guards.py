@@ -3,6 +3,8 @@
 import asyncio
 import hmac
 import time
+from collections import Counter
+from collections.abc import Callable
 from hashlib import sha256
 
 from starlette.datastructures import Headers
@@ -11,8 +13,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.intake import FORM_BYTES, too_large
 from service.problems import Refusal, response
 
-OPEN_PATHS = ("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+# What the page links to tells nothing that is secret, and a link cannot carry a token.
+OPEN_PATHS = (
+    *("/", "/docs", "/openapi.json"),
+    *("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"),
+)
 BASE64 = 4 / 3  # how much longer an image is as base64
+_LATER = "ask again in a moment"
+
+
+def largest_body(max_bytes: int, *, is_json: bool) -> int:
+    """Return the bytes of the largest body whose images have so many."""
+    return int(max_bytes * (BASE64 if is_json else 1)) + FORM_BYTES
 
 
 def takes_images(scope: Scope) -> bool:
@@ -22,6 +34,10 @@ def takes_images(scope: Scope) -> bool:
         path in ("/classify", "/classify/batch")
         or (path.startswith("/v2/models/") and path.endswith("/infer"))
     )
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path.startswith("/problems/")
 
 
 class Tokens:
@@ -36,7 +52,7 @@ class Tokens:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on if it may pass."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not self._known(scope):
+        if scope["type"] == "http" and not _is_open(scope["path"]) and not self._known(scope):
             refusal = Refusal("unauthorized", "expected the header Authorization: Bearer TOKEN")
             await response(refusal)(scope, receive, send)
             return
@@ -50,30 +66,60 @@ class Tokens:
 
 
 class Admission:
-    """Lets in as many requests at once as may be decoded, wait and run; the rest get 503 at once.
+    """Lets in as many images at once as may be decoded, wait and run; the rest get 503.
 
-    It decides before a body is read, so that the memory that uploads take has a limit.
+    A model has `places`, and a request takes one once its body is whole: who sends slowly keeps
+    nobody out. Where they are all taken, a request is refused before its body is read. All bodies
+    together, whole or on their way, hold no more bytes than `places` of the largest.
     """
 
-    def __init__(self, app: ASGIApp, places: int) -> None:
+    def __init__(
+        self, app: ASGIApp, places: int, body_bytes: int, model: Callable[[Scope], str]
+    ) -> None:
         self._app = app
         self._places = places
-        self._inside = 0
+        self._most_bytes = places * body_bytes
+        self._model = model
+        self._inside: Counter[str] = Counter()
+        self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand an image on if there is a place for it, and anything else in any case."""
         if scope["type"] != "http" or not takes_images(scope):
             await self._app(scope, receive, send)
             return
-        if self._inside >= self._places:
-            detail = f"{self._inside} requests are being worked on: ask again in a moment"
-            await response(Refusal("overloaded", detail))(scope, receive, send)
-            return
-        self._inside += 1
+        model, held, inside = self._model(scope), 0, False
+
+        async def admitted() -> Message:
+            nonlocal held, inside
+            message = await receive()
+            size = len(message.get("body", b""))
+            if self._bytes + size > self._most_bytes:
+                raise Refusal("overloaded", f"{self._bytes:,} bytes are inside: {_LATER}")
+            self._bytes += size
+            held += size
+            if message["type"] == "http.request" and not message.get("more_body") and not inside:
+                self._look(model)
+                self._inside[model] += 1
+                inside = True
+            return message
+
         try:
-            await self._app(scope, receive, send)
+            self._look(model)
+        except Refusal as refusal:
+            await response(refusal)(scope, receive, send)
+            return
+        try:
+            await self._app(scope, admitted, send)
         finally:
-            self._inside -= 1
+            self._bytes -= held
+            if inside:
+                self._inside[model] -= 1
+
+    def _look(self, model: str) -> None:
+        """Refuse where every place is taken."""
+        if (inside := self._inside[model]) >= self._places:
+            raise Refusal("overloaded", f"{inside} requests are being worked on: {_LATER}")
 
 
 class BodyLimit:
@@ -103,7 +149,7 @@ class BodyLimit:
 
     def _limit(self, headers: Headers) -> int:
         is_json = headers.get("content-type", "").startswith("application/json")
-        return int(self._max_bytes * (BASE64 if is_json else 1)) + FORM_BYTES
+        return largest_body(self._max_bytes, is_json=is_json)
 
     def _counted(self, receive: Receive, limit: int) -> Receive:
         received, end, whole = 0, time.monotonic() + self._seconds, False

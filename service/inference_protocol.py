@@ -229,7 +229,7 @@ async def infer(request: Request, state: StateDep, name: str, version: str = "")
     body = await request.body()
     served = _find(state, name, version)
     asked, binary = _split(body, request.headers.get(LENGTH))
-    rows = _batch(served, asked, binary, state.settings.max_images)
+    rows = _batch(served, asked, binary, state.most_images(served))
     with served.pipeline.reserve(len(rows)) as pipeline:
         answers = await answered(request, _every(pipeline, rows), state.settings.request_s)
     for one in answers:

@@ -1,5 +1,6 @@
 """What can be seen of the service from outside: metrics, logs, and the time of each stage."""
 
+import asyncio
 import json
 import logging
 import os
@@ -21,15 +22,16 @@ from prometheus_client import (
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models.terminal import escaped
 from service.pipeline import Answer, Observer
-from service.problems import response
+from service.problems import PROBLEM, Refusal, response
 from service.served import Served
 
 LOG = logging.getLogger("relume")
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)  # nothing that could break a line of a log
-_FIELDS = ("file", "method", "path", "status", "duration_ms", "client")
+_FIELDS = ("method", "path", "status", "duration_ms", "client")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
 STAGES = ("decode", "preprocess", "queue", "inference")
@@ -96,6 +98,10 @@ class Metrics:
         several = CollectorRegistry()
         multiprocess.MultiProcessCollector(several)  # type: ignore[no-untyped-call]
         return generate_latest(several)
+
+    def refused(self, kind: str) -> None:
+        """Count a request or an image that is refused."""
+        self.rejections.labels(kind).inc()
 
     def answered(self, model: str, took: Mapping[str, float]) -> None:
         """Count where the time of one image went: the milliseconds of each stage."""
@@ -165,11 +171,18 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if PROBLEM in scope:
+                    self._metrics.refused(scope[PROBLEM])
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
         try:
             await self._app(scope, receive, noted)
+        except asyncio.CancelledError:  # the time to drain is over
+            if status != 0:
+                raise
+            ending = Refusal("not-ready", "the service is ending: ask again in a moment")
+            await response(ending)(scope, receive, noted)
         except Exception as error:
             LOG.exception("failed on %s", scope["path"])
             if status == 0:
@@ -195,6 +208,14 @@ class Observed:
         )
 
 
+class Lines(logging.Formatter):
+    """The message alone, on one line whatever a file, a model or a path is called."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        """Return the line; a traceback follows it."""
+        return escaped(super().formatMessage(record))
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, message, the request's id and what belongs to it."""
 
@@ -217,7 +238,7 @@ def log_to_stderr(form: str) -> None:
     """Send the log to stderr; programs are told of every request, people of models only."""
     handler = logging.StreamHandler(sys.stderr)
     as_json = form == "json"
-    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(message)s"))
+    handler.setFormatter(JsonLines() if as_json else Lines())
     for name, level in (("relume", logging.DEBUG if as_json else logging.INFO), ("uvicorn", 40)):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]

@@ -6,11 +6,13 @@ Source: RFC 9457. `type` is a reference relative to the service, which says ther
 from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from models.errors import ImageError, ImageTooLarge, LegacyModelError
 from service.pipeline import Overloaded
 
 MEDIA_TYPE = "application/problem+json"
+PROBLEM = "relume.problem"  # of a scope: the kind of what was answered
 RETRY_AFTER_S = 1  # a full queue is a few batches: most models have answered those by then
 
 
@@ -92,6 +94,17 @@ def document(error: BaseException) -> dict[str, Any]:
     return {"type": f"/problems/{name}", "title": title, "status": status, "detail": detail}
 
 
+class ProblemResponse(JSONResponse):
+    """An answer whose kind stands in the scope under `PROBLEM` when it is sent."""
+
+    kind = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        scope[PROBLEM] = self.kind
+        await super().__call__(scope, receive, send)
+
+
 def response(error: BaseException, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return the answer to a request that is refused."""
     content = document(error)
@@ -104,4 +117,6 @@ def response(error: BaseException, headers: dict[str, str] | None = None) -> JSO
     if status == 401:
         more["WWW-Authenticate"] = "Bearer"
     # The Open Inference Protocol wants a member `error`.
-    return JSONResponse({**content, "error": content["detail"]}, status, more, MEDIA_TYPE)
+    answer = ProblemResponse({**content, "error": content["detail"]}, status, more, MEDIA_TYPE)
+    answer.kind = kind_of(error)
+    return answer

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
@@ -16,7 +17,7 @@ from service.fetching import fetch
 from service.intake import Limits, Upload, uploads
 from service.observation import Metrics, stages
 from service.pipeline import Answer, Pipeline
-from service.problems import KINDS, Refusal, document
+from service.problems import KINDS, Refusal, document, kind_of
 from service.schemas import (
     Advice,
     BatchResponse,
@@ -55,12 +56,22 @@ class State:
     settings: Settings
     catalog: Catalog
     metrics: Metrics
+    fetchers: ThreadPoolExecutor
     tracing: Tracing | None = None
 
-    async def fetch(self, url: str) -> bytes:
+    def most_images(self, served: Served) -> int:
+        """Return how many images one request may have: more than fit will never be let in."""
+        return min(self.settings.max_images, self.settings.queue + served.max_batch)
+
+    async def fetch(self, request: Request, url: str) -> bytes:
         """Return the image at a URL, if that is allowed."""
         hosts, limit = self.settings.url_hosts, self.settings.max_upload_bytes
-        return await to_thread.run_sync(fetch, url, hosts, limit)
+        loop = asyncio.get_running_loop()
+
+        async def fetched() -> bytes:
+            return await loop.run_in_executor(self.fetchers, fetch, url, hosts, limit)
+
+        return await answered(request, fetched(), self.settings.request_s)
 
 
 # Dependencies are coroutines although they wait for nothing: FastAPI runs functions in threads,
@@ -223,13 +234,19 @@ async def classify_batch(request: Request, state: StateDep, asked: WantedDep) ->
 async def _images(request: Request, state: State) -> list[Upload]:
     settings = state.settings
     limits = Limits(settings.max_images, settings.max_upload_bytes)
-    return await uploads(request, limits, state.fetch)
+    return await uploads(request, limits, partial(state.fetch, request))
 
 
 async def _batch(
     request: Request, state: State, asked: Wanted, images: Sequence[Upload]
 ) -> Response:
     served, answers = await _answers(request, state, asked, images)
+    for answer in answers:
+        if isinstance(answer, BaseException):  # the request as a whole is answered all the same
+            kind = kind_of(answer)
+            state.metrics.refused(kind)
+            if kind == "internal-error":
+                LOG.error("failed on an image", exc_info=answer)
     results = [
         Result(name=image.name, problem=Problem(**document(answer)))
         if isinstance(answer, BaseException)
@@ -251,6 +268,9 @@ async def _answers(
 ) -> tuple[Served, list[Answer | BaseException]]:
     """Return what became of each image; a model that is replaced meanwhile ends its work first."""
     served = state.catalog.find(asked.model)
+    if len(images) > (most := state.most_images(served)):
+        detail = f"found {len(images)} images, expected at most {most}: send several requests"
+        raise Refusal("too-many-bytes", detail)
     with served.pipeline.reserve(len(images)) as pipeline:
         answers = await answered(
             request,
@@ -258,12 +278,7 @@ async def _answers(
             state.settings.request_s,
         )
     for answer in answers:
-        if isinstance(answer, BaseException):
-            kind = document(answer)["type"].rpartition("/")[2]
-            state.metrics.rejections.labels(kind).inc()
-            if kind == "internal-error" and len(images) > 1:  # else it is logged as the request's
-                LOG.error("failed on an image", exc_info=answer)
-        else:
+        if not isinstance(answer, BaseException):
             state.metrics.answered(served.name, stages(answer))
             if state.tracing is not None:
                 state.tracing.answered(answer)
@@ -315,7 +330,7 @@ async def metrics(state: StateDep) -> Response:
     return Response(state.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@router.get("/problems/{name}", responses=refusals(401, 404), tags=["health"])
+@router.get("/problems/{name}", responses=refusals(404), tags=["health"])
 async def problem(name: str) -> Advice:
     """Say what a type of problem means, and what to do."""
     if name not in KINDS:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from math import ceil
 from types import FrameType
@@ -18,6 +19,8 @@ from service.connections import protocol
 from service.observation import log_to_stderr
 from service.settings import KEYS, Settings
 from service.workers import serve_by_workers
+
+END_S = 1.5  # with the default `drain_s` less than the ten seconds after which `docker stop` kills
 
 
 @reports_errors
@@ -59,7 +62,11 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        http=protocol(header_s=settings.header_s, max_connections=settings.max_connections),
+        http=protocol(
+            header_s=settings.header_s,
+            max_connections=settings.max_connections,
+            refused=app.state.metrics.refused,
+        ),
         ws="none",
         backlog=settings.max_connections,
         timeout_graceful_shutdown=ceil(settings.drain_s),
@@ -71,7 +78,17 @@ async def serve(
                 lines += [f"model: {served.name}", f"device: {served.engine.reason}"]
                 lines += [f"checked: {served.checked}"]
             say(lines, opened)
-            await uvicorn.Server(config).serve(sockets=[opened])
+            try:
+                await uvicorn.Server(config).serve(sockets=[opened])
+            finally:
+                _end_within(END_S)
+
+
+def _end_within(seconds: float) -> None:
+    """End the process after so long: Python would wait for a thread that decodes, however long."""
+    timer = threading.Timer(seconds, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def _say(lines: list[str], listener: socket.socket) -> None:

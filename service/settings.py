@@ -158,6 +158,13 @@ def _seconds(key: str, text: str) -> float:
     return seconds
 
 
+def _time(key: str, text: str) -> float:
+    """Return the seconds that a client has; none at all would refuse everybody."""
+    if (seconds := _seconds(key, text)) == 0:
+        raise SettingError(f"{key}: found {text!r}, expected seconds above 0")
+    return seconds
+
+
 def _one_of(choices: Any) -> Callable[[str, str], str]:
     names = get_args(choices)
     wanted = f"{', '.join(names[:-1])} or {names[-1]}"
@@ -172,6 +179,13 @@ def _one_of(choices: Any) -> Callable[[str, str], str]:
 
 def _list(key: str, text: str) -> tuple[str, ...]:
     return tuple(filter(None, (one.strip() for one in text.split(","))))
+
+
+def _tokens(key: str, text: str) -> tuple[str, ...]:
+    """Return at least one: whoever set the variable does not want everybody in."""
+    if not (tokens := _list(key, text)):
+        raise SettingError(f"{key}: found no token, expected some with commas between")
+    return tokens
 
 
 def _text(key: str, text: str) -> str:
@@ -196,11 +210,11 @@ _PARSERS: dict[str, Callable[[str, str], object]] = {
     "max_upload_bytes": _number(1),
     "max_pixels": _number(1),
     "max_connections": _number(1),
-    "header_s": _seconds,
-    "body_s": _seconds,
-    "request_s": _seconds,
+    "header_s": _time,
+    "body_s": _time,
+    "request_s": _time,
     "drain_s": _seconds,
-    "tokens": _list,
+    "tokens": _tokens,
     "cors_origins": _list,
     "url_hosts": _list,
     "log_format": _one_of(LogFormat),

@@ -56,6 +56,7 @@ def serve_by_workers(
             say([f"models: {', '.join(names)}", f"workers: {len(workers)}"], opened)
             _keep(workers, start)
         finally:
+            opened.close()  # else the system would take connections that nobody answers
             _end(workers, settings.drain_s)
     return 0
 

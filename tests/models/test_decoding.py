@@ -329,6 +329,40 @@ def test_a_tiff_tile_counts_as_pixels() -> None:
         decode(data)
 
 
+def jpeg(**options: Any) -> bytes:
+    """Return a grey JPEG of 16 x 16 pixels."""
+    stream = io.BytesIO()
+    Image.new("L", (16, 16), 90).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("arithmetic", [False, True], ids=["Huffman", "frame of another kind"])
+def test_a_jpeg_of_endless_scans_is_refused(arithmetic: bool) -> None:
+    """Each goes over every pixel and may be a few bytes: a small file would take hours."""
+    data = jpeg(progressive=True)
+    if arithmetic:
+        data = data.replace(b"\xff\xc2", b"\xff\xca")
+    last = data[data.rindex(b"\xff\xda") : -2]
+    assert decode(jpeg(progressive=True)).shape == (16, 16, 3)
+    with pytest.raises(ImageError, match="a JPEG of more than 100 scans"):
+        decode(data[:-2] + last * 100 + data[-2:])
+
+
+def test_a_jpeg_of_endless_segments_is_refused() -> None:
+    """Whoever walks over five million empty comments is busy for seconds."""
+    data = jpeg()
+    with pytest.raises(ImageError, match="or 2,000 segments"):
+        decode(data[:2] + b"\xff\xfe\0\2" * 2000 + data[2:])
+
+
+def test_scans_outside_of_the_picture_do_not_count() -> None:
+    """Phones put a film behind a photo and a smaller one into it, where any bytes may be."""
+    data = jpeg()
+    scans = b"\xff\xda" * 1000
+    comment = b"\xff\xfe" + (len(scans) + 2).to_bytes(2) + scans
+    assert decode(data[:2] + comment + data[2:] + scans).shape == (16, 16, 3)
+
+
 def test_pillow_warns_nobody() -> None:
     """Even where warnings are errors, a good image with odd metadata decodes in silence."""
     data = stored(RGB, "TIFF").replace(struct.pack("<HH", 259, 3), struct.pack("<HH", 259, 99), 1)

@@ -246,9 +246,25 @@ async def test_a_full_queue_is_503_with_retry_after(
     assert refused.result().status_code == 503
     assert refused.result().headers["Retry-After"] == "1"
     assert problem(refused.result()) == "overloaded"
-    expected = "the queue is full (1 images): send the image again in a moment"
+    expected = "3 requests are being worked on: ask again in a moment"  # wait, run, decoded
     assert refused.result().json()["detail"] == expected
     assert [response.status_code for response in answered] == [200, 200, 200]
+
+
+async def test_images_are_decoded_on_the_threads_that_were_set(serve: Serve) -> None:
+    """A worker has its share of the cores, and each decoder holds a whole image."""
+    pictures = [encoded(plain("red", (1500, 1500))) for _ in range(12)]
+    async with serve(threads=1) as client:
+        await asyncio.gather(*(post(client, image) for image in pictures))
+        names = {one.name for one in threading.enumerate() if one.name.startswith("decode")}
+    assert len(names) == 1
+
+
+async def test_a_path_that_is_nearly_right_leads_nowhere(serve: Serve) -> None:
+    """A redirect would go to the host that the client named."""
+    async with serve() as client:
+        answer = await client.post("/classify/", headers={"Host": "evil.example"})
+    assert problem(answer) == "not-found"
 
 
 async def test_ready_means_that_a_batch_was_answered(tiny_model: Path) -> None:

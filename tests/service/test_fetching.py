@@ -2,8 +2,10 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -51,6 +53,11 @@ def test_what_is_not_allowed_is_refused(url: str, hosts: tuple[str, ...], detail
         "fe80::1%eth0",
         "fd00::1",
         "::ffff:10.0.0.1",
+        "::ffff:224.0.0.1",
+        "::7f00:1",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a00:1",
+        "2002:7f00:1::",
     ],
 )
 def test_a_name_that_leads_inside_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
@@ -69,6 +76,15 @@ def resolves_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
+@pytest.mark.parametrize("address", ["64:ff9b::5db8:d70e", "::ffff:93.184.215.14"])
+def test_a_gateway_may_lead_to_a_public_address(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """As it does for every name where a network has IPv6 alone."""
+    resolves_to(monkeypatch, address)
+    assert public_address("pictures.example", 80) == (address, 80)
+
+
 def test_a_public_name_is_connected_to_by_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that it cannot lead elsewhere a moment later."""
     resolves_to(monkeypatch, "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c")
@@ -80,14 +96,28 @@ class Host(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Give bytes, a redirect, or nothing in time."""
+        if self.path == "/slow-headers":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for _ in range(100):
+                self.wfile.write(b"a: b\r\n")
+                threading.Event().wait(0.05)
         self.send_response(302 if self.path == "/moved" else 404 if self.path == "/gone" else 200)
         self.send_header("Location", "http://127.0.0.1/secret")
         self.end_headers()
         assert self.headers["Host"] == "pictures.example"
         if self.path.startswith("/a"):
             self.wfile.write(b"0123456789")
+        if self.path == "/drips":
+            for _ in range(100):
+                self.wfile.write(b"x")
+                threading.Event().wait(0.05)
         if self.path == "/slow":
             threading.Event().wait(1)
+
+    def handle(self) -> None:
+        """Answer as long as somebody listens."""
+        with suppress(OSError):
+            super().handle()
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -96,7 +126,7 @@ class Host(BaseHTTPRequestHandler):
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the allowed host be a server here, as if it were public."""
-    with HTTPServer(("127.0.0.1", 0), Host) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Host) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         monkeypatch.setattr(fetching, "public_address", lambda *_: server.server_address)
@@ -117,8 +147,11 @@ def test_what_is_allowed_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
             fetch(f"http://pictures.example/{path}", HOSTS, 9)
         assert caught.value.kind == kind
     monkeypatch.setattr(fetching, "TIMEOUT_S", 0.2)
-    with pytest.raises(Refusal, match="timed out|took more than"):
-        fetch("http://pictures.example/slow", HOSTS, 9)
+    for path in ("slow", "drips", "slow-headers"):
+        start = time.monotonic()
+        with pytest.raises(Refusal, match="took more than"):
+            fetch(f"http://pictures.example/{path}", HOSTS, 1000)
+        assert time.monotonic() - start < 1
 
 
 def test_a_name_that_is_not_there_is_a_problem_of_the_url(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,14 @@ async def test_what_is_no_batch_is_a_problem(serve: Serve, inputs: Any, detail: 
     assert detail in answer.json()["error"]
 
 
+async def test_rows_that_never_fit_are_refused_for_good(serve: Serve) -> None:
+    """More than may wait and run at once, that is."""
+    async with serve(queue=1, max_batch=1) as client:
+        many = tensor(shape=[3, 3, SIDE, SIDE])
+        answer = await client.post(INFER, json={"inputs": [many]})
+    assert "expected the shape [1 to 2, 3" in answer.json()["error"]
+
+
 async def test_damaged_raw_requests_are_problems(serve: Serve) -> None:
     """A length that is none, or of more than there is, and another size than was said."""
     sent = raw(ROWS)

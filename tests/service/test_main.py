@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import httpx
 import pytest
 
 from models import session
-from service.server import main
+from service.server import END_S, main
 from tests.service.conftest import encoded, plain
 from tests.tiny_onnx import Tiny
 
@@ -33,9 +35,11 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @contextmanager
-def running(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+def running(
+    *flags: str, program: Sequence[str] = ("-m", "service")
+) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
     """Start the service as users do, and give its process, its address and what it said."""
-    command = [sys.executable, "-m", "service", "--port", "0", "--device", "cpu", *flags]
+    command = [sys.executable, *program, "--port", "0", "--device", "cpu", *flags]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         try:
             said = []
@@ -66,6 +70,34 @@ def test_it_serves_until_it_is_told_to_stop(tiny_model: Path, end: signal.Signal
         assert process.wait(timeout=START_S) == 0
         assert process.stderr is not None
         assert process.stderr.read() == "stopped\n"
+
+
+ENDLESS = """
+import sys, time
+from service import served, server
+served.decode = lambda *_, **__: time.sleep(60)
+sys.exit(server.main())
+"""
+
+
+def test_it_ends_although_an_image_is_being_decoded(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client is told, and what no thread can be told to stop ends with the process, with 0."""
+    monkeypatch.setenv("CLASSIFY_DRAIN_S", "1")
+    flags = ("--model", str(tiny_model))
+    with (
+        running(*flags, program=("-c", ENDLESS)) as (process, address, _),
+        ThreadPoolExecutor(1) as client,
+    ):
+        image = {"img": encoded(plain("red"))}
+        asked = client.submit(httpx.post, f"{address}/classify", files=image, timeout=30)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        assert process.wait(timeout=START_S) == 0
+        assert time.monotonic() - start < 1 + END_S + 2
+        assert asked.result().status_code in (500, 503)
 
 
 def test_the_environment_serves_a_folder(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

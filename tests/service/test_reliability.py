@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -324,6 +325,29 @@ async def test_sigterm_under_load_loses_nothing(
             answers.append(stream.recv(15))
         assert answers == [b"HTTP/1.1 200 OK"] * 12
         assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_uploads_under_way_are_told_of_the_end(
+    tiny_model: Path, workers: str, monkeypatch: pytest.MonkeyPatch, connect: Connect
+) -> None:
+    """Nobody new is let in; who does not get ready in time gets 503, and the log no traceback."""
+    monkeypatch.setenv("CLASSIFY_DRAIN_S", "2")
+    with running("--model", str(tiny_model), "--workers", workers) as (process, address, _):
+        half = connect(address)
+        half.sendall(head(len(RED)) + RED[:100])
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        with pytest.raises(ConnectionRefusedError):
+            connect(address)
+        half.settimeout(10)
+        answer = b"".join(iter(partial(half.recv, 2000), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"/problems/not-ready" in answer
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
 
 
 def test_workers_share_the_port_and_are_replaced(tiny_model: Path) -> None:

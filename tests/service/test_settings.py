@@ -57,6 +57,13 @@ def test_every_setting_is_read() -> None:
     assert vars(read) == {name: value for name, (_, value) in GIVEN.items()}
 
 
+@pytest.mark.parametrize("value", [",", " ", " , ,"])
+def test_tokens_that_are_none_let_nobody_in(value: str) -> None:
+    """A variable that was meant to close the service does not open it."""
+    with pytest.raises(SettingError, match=r"^CLASSIFY_TOKENS: found no token, expected some"):
+        Settings.from_env({"CLASSIFY_TOKENS": value})
+
+
 def test_tokens_are_not_shown() -> None:
     """Settings may be logged; secrets may not."""
     assert "secret" not in repr(Settings(tokens=("secret",)))
@@ -78,6 +85,9 @@ def test_one_file_goes_before_the_folder() -> None:
         ("CLASSIFY_BODY_S", "soon", "seconds"),
         ("CLASSIFY_BODY_S", "-1", "seconds from 0"),
         ("CLASSIFY_BODY_S", "nan", "seconds from 0"),
+        ("CLASSIFY_HEADER_S", "0", "seconds above 0"),
+        ("CLASSIFY_BODY_S", "0.0", "seconds above 0"),
+        ("CLASSIFY_REQUEST_S", "0", "seconds above 0"),
         ("CLASSIFY_THREADS", "0", "a whole number from 1 to 1024"),
         ("CLASSIFY_MAX_BATCH", "many", "a whole number from 1"),
         ("CLASSIFY_QUEUE", "-1", "a whole number from 1"),

@@ -3,10 +3,13 @@
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from models.errors import DeviceError
+from service.app import create_app
+from service.settings import Settings
 from service.tracing import Tracing
 from tests.service.conftest import Serve, encoded, plain
 
@@ -44,6 +47,22 @@ async def test_a_request_is_traced_to_its_stages(serve: Serve) -> None:
     assert bytes.fromhex(trace) in spans
     for name in (b"POST /classify", b"decode", b"preprocess", b"queue", b"inference", b"relume"):
         assert name in spans
+
+
+async def test_a_signal_sends_what_is_left(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It arrives as an exception where the service waits for its end."""
+    closed: list[Tracing] = []
+    monkeypatch.setattr(Tracing, "__init__", lambda *_: None)
+    monkeypatch.setattr(Tracing, "around", lambda _, app: app)
+    monkeypatch.setattr(Tracing, "close", lambda tracing: closed.append(tracing))
+    app = create_app(Settings(model=tiny_model, device="cpu", threads=1, traces="http://a"))
+    with pytest.raises(KeyboardInterrupt):
+        async with app.router.lifespan_context(app):
+            raise KeyboardInterrupt
+    assert len(closed) == 1
+    assert app.state.service is None
 
 
 def test_without_opentelemetry_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
