@@ -36,7 +36,7 @@ from models.training.network import set_bn_momentum
 from models.training.result import write_onnx
 from models.training.run import Run, begin, keep, save, weights_of, written
 from models.training.scores import TOP, UNREAD, Ahead, Feed, gathered, interval, score
-from models.training.slices import settle
+from models.training.slices import Statistics, settle
 from models.training.stopping import Stop, Stopped
 from models.training.timeline import explained, listed, settings
 from models.training.updates import prepare
@@ -134,13 +134,17 @@ def update(run: Run, batch: Batch, count: int) -> Tensor:
     recipe, device = run.recipe, run.processes.device
     run.optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(4, dtype=torch.float64, device=device)
-    size = -(-len(batch.labels) // recipe.accumulate) or 1
+    cut = max(min(recipe.accumulate, len(batch.labels)), 1)
     tensors = (batch.pixels, batch.matrix, batch.vector, batch.labels)
-    parts = list(zip(*(torch.split(one, size) for one in tensors), strict=True))
-    for number, part in enumerate(parts, start=1):
+    statistics = Statistics(run.network, recipe.statistics) if cut > 1 else None
+    for number, part in enumerate(zip(*(one.tensor_split(cut) for one in tensors), strict=True)):
         pixels, matrix, vector, labels = (one.to(device, non_blocking=True) for one in part)
-        with alone(run, last=number == len(parts)):
+        with alone(run, last=number == cut - 1):
             sums += backward(run, apply(pixels, matrix, vector), labels, count)
+        if statistics:
+            statistics.end_part()
+    if statistics:
+        statistics.end_batch()
     if recipe.clip:
         run.scaler.unscale_(run.optimizer)
         nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip)
