@@ -170,7 +170,9 @@ def backward(run: Run, images: Tensor, labels: Tensor, count: int) -> Tensor:
     logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
     if empty:
         run.network.train()
-        torch.autograd.backward(0 * logits.sum())
+        # an auxiliary head is not computed here, and its gradients are waited for as well
+        weights = sum(one.sum() for one in run.network.parameters())
+        torch.autograd.backward(0 * (logits.sum() + weights))
         return torch.zeros(4, dtype=torch.float64, device=device)
     loss = loss_of(logits, labels, recipe)
     total = sum((recipe.aux_weight * loss_of(one, labels, recipe) for one in auxiliary), loss)
@@ -193,9 +195,10 @@ def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
 
 def alone(run: Run, *, last: bool) -> AbstractContextManager[None]:
     """Keep a part's gradients from being shared before the batch's last part has been added."""
-    if last or not isinstance(run.computes, DistributedDataParallel):
+    shared = getattr(run.computes, "_orig_mod", run.computes)  # what torch.compile has wrapped
+    if last or not isinstance(shared, DistributedDataParallel):
         return nullcontext()
-    return run.computes.no_sync()
+    return shared.no_sync()
 
 
 def log_updates(run: Run, epoch: int, sums: Tensor, bar: Bar) -> None:

@@ -190,7 +190,7 @@ def build_network(
     computes: Any = network
     if processes.world > 1:
         given = [processes.device.index] if processes.device.type == "cuda" else None
-        computes = DistributedDataParallel(network, given, broadcast_buffers=False)
+        computes = DistributedDataParallel(network, given, forward_sync_buffers=False)
     if recipe.compile:
         computes = torch.compile(computes)
     torch.manual_seed(recipe.seed + DRAWS * (processes.rank + 1))
