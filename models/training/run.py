@@ -35,6 +35,7 @@ from models.training.updates import build_optimizer, take_buffers
 
 SPLITS: tuple[Split, Split] = ("train", "val")
 LOGS = (LINES, TABLE)
+LEFT = ("best.pt", "best.onnx", "last.pt", "last.onnx", "curve.png")  # what a run leaves
 DRAWS = 1_000_003  # between the seeds of two processes' dropout; the recipe's own gives the weights
 
 
@@ -80,7 +81,7 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     Raises:
         LegacyModelError: Whatever stands against the run, before anything is changed.
     """
-    prepare_folder(recipe, options, processes)
+    prepare_folder(options, processes)
     train, val = open_data(recipe, options, processes)
     checkpoint, state = start_of(recipe, options)
     make = factory_of(recipe, checkpoint)
@@ -108,11 +109,12 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     )
     if options.resume:
         restore(run, snapshots.load_snapshot(options.out / snapshots.NAME))
+    take_folder(run)
     return run
 
 
-def prepare_folder(recipe: Recipe, options: Options, processes: Processes) -> None:
-    """Make the run's folder, with its recipe in it.
+def prepare_folder(options: Options, processes: Processes) -> None:
+    """Make the run's folder; what an earlier run left in it stays until `take_folder`.
 
     Raises:
         ArtifactError: A run is in it already, and neither goes on nor is to be replaced.
@@ -123,15 +125,25 @@ def prepare_folder(recipe: Recipe, options: Options, processes: Processes) -> No
             f"{path}: a run is here already; --resume goes on with it, --force begins anew, "
             "-o chooses another folder"
         )
-    if not processes.leads:
+    if processes.leads:
+        options.out.mkdir(parents=True, exist_ok=True)
+        snapshots.sweep(options.out)
+
+
+def take_folder(run: Run) -> None:
+    """Replace an earlier run, now that nothing stands against this one, which has its recipe there.
+
+    What this one starts from stays, wherever it is.
+    """
+    options = run.options
+    if options.resume or not run.processes.leads:
         return
-    options.out.mkdir(parents=True, exist_ok=True)
-    snapshots.sweep(options.out)
-    if not options.resume:
-        for name in (snapshots.NAME, *LOGS):
-            (options.out / name).unlink(missing_ok=True)
-        with writing() as files:
-            files.new(options.out / RECIPE_FILE).write_text(recipe.to_json(), encoding="utf-8")
+    start = options.init.resolve() if options.init is not None else None
+    for name in (snapshots.NAME, *LOGS, *(LEFT if options.force else ())):
+        if (path := options.out / name).resolve() != start:
+            path.unlink(missing_ok=True)
+    with writing() as files:
+        files.new(options.out / RECIPE_FILE).write_text(run.recipe.to_json(), encoding="utf-8")
 
 
 def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[Samples, Samples]:
