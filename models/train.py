@@ -21,7 +21,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.augment import augmentation, evaluation
 from models.augment.device import apply
-from models.data import open_samples
 from models.data.loader import Batch, batches
 from models.errors import DeviceError, ImageError, LegacyModelError, RecipeError
 from models.recipes import DEFAULT, Recipe, by_epoch
@@ -34,7 +33,7 @@ from models.training.flags import Asked, asked_for
 from models.training.log import TABLE, Epoch, read_epochs
 from models.training.network import set_bn_momentum
 from models.training.result import write_onnx
-from models.training.run import Run, begin, keep, save, weights_of, written
+from models.training.run import Run, begin, keep, open_split, save, weights_of, written
 from models.training.scores import TOP, UNREAD, Ahead, Feed, gathered, interval, score
 from models.training.slices import Statistics, settle
 from models.training.stopping import Stop, Stopped
@@ -338,9 +337,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if asked.what == "explain":
         print(settings(asked.recipe))
-        data = asked.options.data
-        images = len(open_samples(data, "train")) if data else asked.recipe.images
-        print(explained(asked.recipe, images, asked.options.save_every), end="")
+        options = asked.options
+        images = len(open_split(options, "train")) if options.data else asked.recipe.images
+        print(explained(asked.recipe, images, options.save_every), end="")
         return 0
     if asked.devices > 1 and not launching.launched():
         saved = asked.options.out / snapshots.NAME

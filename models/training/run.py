@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from models.presets import PRESETS
 from models.recipes import DEFAULT, Recipe
 from models.terminal import described
 from models.training import snapshots
+from models.training.display import tell_damage
 from models.training.flags import RECIPE_FILE, Options
 from models.training.log import LINES, TABLE, Log
 from models.training.network import Average, Factory, factory_of, read_start, take_weights
@@ -154,8 +155,9 @@ def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[S
         DataError: They are not as the recipe needs them.
     """
     if options.data is not None:
-        opened = (open_samples(options.data, split, classes=recipe.classes) for split in SPLITS)
-        train, val = opened
+        train, val = (open_split(options, split, recipe.classes) for split in SPLITS)
+        for samples in (train, val) if processes.leads else ():
+            tell_damage(samples)
         if recipe.steps(len(train)) < 1:
             raise RecipeError(
                 f"batch-size {recipe.batch_size}, last {recipe.last}: {train.name} has "
@@ -171,6 +173,13 @@ def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[S
         print(said)
         processes.wait()
     return small, held_out
+
+
+def open_split(options: Options, split: Split, classes: int | None = None) -> Samples:
+    """Return the images of a split, without damaged records where unreadable ones are skipped."""
+    assert options.data is not None
+    damage: Literal["refuse", "skip"] = "skip" if options.on_bad == "skip" else "refuse"
+    return open_samples(options.data, split, classes=classes, damage=damage)
 
 
 def start_of(recipe: Recipe, options: Options) -> tuple[Checkpoint | None, Optimizer | None]:
