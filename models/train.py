@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -22,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from models.augment import augmentation, evaluation
 from models.augment.device import apply
 from models.data.loader import Batch, batches
-from models.errors import DeviceError, ImageError, LegacyModelError, RecipeError
+from models.errors import DeviceError, ImageError, LegacyModelError
 from models.recipes import DEFAULT, Recipe, by_epoch
 from models.terminal import reports_errors, step
 from models.training import processes as launching
@@ -33,7 +34,7 @@ from models.training.flags import Asked, asked_for
 from models.training.log import TABLE, Epoch, read_epochs
 from models.training.network import set_bn_momentum
 from models.training.result import write_onnx
-from models.training.run import Run, begin, keep, open_split, save, weights_of, written
+from models.training.run import Run, begin, keep, open_split, save, totals, weights_of, written
 from models.training.scores import TOP, UNREAD, Ahead, Feed, gathered, interval, score
 from models.training.slices import Statistics, settle
 from models.training.stopping import Stop, Stopped
@@ -47,11 +48,14 @@ def train(run: Run) -> None:
     """Train to the recipe's last epoch, from wherever the run is."""
     for epoch in range(run.progress.validated + 1, run.recipe.epochs + 1):
         bar = train_epoch(run, epoch)
+        if run.processes.world > 1:  # a signal may end them before they are through validation
+            save(run)
         settle(run.network, run.recipe.statistics, run.processes)
         ahead = validate(run)
         finish_epoch(run, epoch, ahead, bar)
-        save(run)
-        if stop := run.processes.largest(run.stop.signal)[0]:
+        stop = run.processes.largest(run.stop.signal)[0]
+        save(run, must=bool(stop))
+        if stop:
             raise Stopped(stop)
 
 
@@ -64,14 +68,15 @@ def train_epoch(run: Run, epoch: int) -> Bar:
     sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.processes.device)
     shown = run.processes.leads
     bar = Bar(f"epoch {epoch}/{recipe.epochs}", steps, done, shown=shown)
-    unread, begun = 0, time.perf_counter()
+    begun = time.perf_counter()
+    unread: list[str] = []
     for batch in feed(run, epoch, done):
         waited = time.perf_counter() - begun
         number = progress.update % steps
         count = images_of(recipe, len(run.train), number)
         prepare(run.optimizer, recipe, recipe.place(progress.update + 1, len(run.train)))
         sums += update(run, batch, count)
-        unread += len(batch.replaced)
+        unread += batch.replaced
         progress.update += 1
         progress.seconds += time.perf_counter() - begun
         begun = time.perf_counter()
@@ -80,20 +85,11 @@ def train_epoch(run: Run, epoch: int) -> Bar:
             log_updates(run, epoch, sums, bar)
         pause(run, sums)
     bar.clear()
-    tell_unread(run, "training", unread)
-    progress.sums = tuple(run.processes.sum(sums).tolist())
-    check_finite(run, sums)
+    unread = [one for part in run.processes.gather(unread) for one in part or ()]
+    run.log.unread(progress.update, "training", unread)
+    totals(run, sums)
+    progress.sums = tuple(sums.tolist())
     return bar
-
-
-def tell_unread(run: Run, split: str, count: int) -> None:
-    """Say how many images could not be read, if any."""
-    if count:
-        print(
-            f"warning: {count} images of {split} could not be read; `relume data check` names them",
-            file=sys.stderr,
-        )
-        run.log.line("warning", run.progress.update, text=f"{split}: {count} images unread")
 
 
 def feed(run: Run, epoch: int, done: int) -> Iterator[Batch]:
@@ -202,8 +198,7 @@ def alone(run: Run, *, last: bool) -> AbstractContextManager[None]:
 
 def log_updates(run: Run, epoch: int, sums: Tensor, bar: Bar) -> None:
     """Write a line on the epoch so far."""
-    check_finite(run, sums)
-    loss, top1, top5, count = sums.tolist()
+    loss, top1, top5, count = totals(run, sums)
     group = run.optimizer.param_groups[0]
     run.log.line(
         "train",
@@ -219,21 +214,12 @@ def log_updates(run: Run, epoch: int, sums: Tensor, bar: Bar) -> None:
     )
 
 
-def check_finite(run: Run, sums: Tensor) -> None:
-    """Stop before numbers that are none reach a snapshot."""
-    if not bool(sums.isfinite().all()):
-        raise RecipeError(
-            f"update {run.progress.update:,}: the loss is not finite: a lower --lr, or --clip; "
-            f"{run.options.out / snapshots.NAME} is from before"
-        )
-
-
 def pause(run: Run, sums: Tensor) -> None:
     """Save if it is time to, and stop if asked to: all processes at the same update."""
     due = time.monotonic() - run.saved_at > run.options.save_every
     stop, save_now = run.processes.largest(run.stop.signal, run.processes.leads and due)
     if stop or save_now:
-        check_finite(run, sums)
+        totals(run, sums)
         run.progress.sums = tuple(sums.tolist())
         save(run, must=bool(stop))
     if stop:
@@ -266,13 +252,15 @@ def validate(run: Run) -> Ahead | None:
 def finish_epoch(run: Run, epoch: int, ahead: Ahead | None, bar: Bar) -> None:
     """Write the epoch down, and the artifact if it is the best so far."""
     progress = run.progress
-    loss, top1, top5, count = progress.sums
+    sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.processes.device)
+    loss, top1, top5, count = run.processes.sum(sums).tolist()
     progress.sums = (0.0, 0.0, 0.0, 0.0)
     progress.validated = epoch
     if ahead is None:
         return
     read = ahead[ahead != UNREAD]
-    tell_unread(run, "validation", len(ahead) - len(read))
+    unread = [run.val.where(one) for one in np.flatnonzero(ahead == UNREAD).tolist()]
+    run.log.unread(progress.update, "validation", unread)
     val_top1, val_top5 = (interval(read, top).error for top in (1, TOP))
     group = run.optimizer.param_groups[0]
     row = Epoch(
@@ -307,7 +295,7 @@ def finish(run: Run) -> None:
         return
     folder = run.options.out
     keep(run, "last")
-    rows = read_epochs(folder / TABLE)
+    rows = read_epochs(folder / TABLE, torn="skip")
     train_points = tuple((float(row.epoch), row.train_top1) for row in rows)
     val_points = tuple((float(row.epoch), row.val_top1) for row in rows)
     print(drawn({"training error, %": train_points, "validation error, %": val_points}))

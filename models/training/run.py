@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -244,7 +244,12 @@ def order_of(recipe: Recipe, samples: Samples) -> Order:
 
 
 def save(run: Run, *, must: bool = False) -> None:
-    """Put a snapshot in place; unless it `must` be, a disk that is full only delays it."""
+    """Put a snapshot in place; unless it `must` be, a disk that is full only delays it.
+
+    Raises:
+        RecipeError: The weights are not finite, which a loss from before the update does not tell.
+    """
+    check_finite(run, "weights are", run.network.parameters())
     own = {
         "random": snapshots.random_state(),
         "threads": torch.get_num_threads(),
@@ -269,6 +274,26 @@ def save(run: Run, *, must: bool = False) -> None:
         snapshots.save_snapshot(path, snapshot)
     else:
         written(run, lambda: snapshots.save_snapshot(path, snapshot))
+
+
+def check_finite(run: Run, what: str, numbers: Iterable[Tensor]) -> None:
+    """Raise RecipeError if some are not finite, before a snapshot has them."""
+    if not all(bool(one.isfinite().all()) for one in numbers):
+        raise RecipeError(
+            f"update {run.progress.update:,}: the {what} not finite: a lower --lr, or --clip; "
+            f"{run.options.out / snapshots.NAME} is from before"
+        )
+
+
+def totals(run: Run, sums: Tensor) -> list[float]:
+    """Return the sums over all processes, which call this at the same update.
+
+    Raises:
+        RecipeError: They are not finite, on whichever process: before a snapshot has them.
+    """
+    total = run.processes.sum(sums)
+    check_finite(run, "loss is", [total])
+    return [float(one) for one in total]
 
 
 def written(run: Run, write: Callable[[], None]) -> bool:
