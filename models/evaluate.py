@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from models.session import Session
 from models.spec import ModelSpec
 from models.terminal import at_least, reports_errors
 from models.training import processes as launching
-from models.training.display import Bar
+from models.training.display import Bar, tell_damage
 from models.training.processes import Processes
 from models.training.scores import (
     TOP,
@@ -71,7 +71,10 @@ def _evaluated(
         raise SpecError(f"{given.model}: takes no image, so that it cannot be evaluated on some")
     if given.size is not None:
         _check_size(forward, given.size, processes)
-    samples = open_samples(given.data, given.split, classes=len(spec.labels))
+    damage: Literal["refuse", "skip"] = "skip" if given.on_bad == "skip" else "refuse"
+    samples = open_samples(given.data, given.split, classes=len(spec.labels), damage=damage)
+    if processes.leads:
+        tell_damage(samples)
     found = {}
     for name, crops in CROPS.items():
         if crops > given.crops:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -21,9 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.augment import augmentation, evaluation
 from models.augment.device import apply
-from models.data import open_samples
 from models.data.loader import Batch, batches
-from models.errors import DeviceError, ImageError, LegacyModelError, RecipeError
+from models.errors import DeviceError, ImageError, LegacyModelError
 from models.recipes import DEFAULT, Recipe, by_epoch
 from models.terminal import reports_errors, step
 from models.training import processes as launching
@@ -34,9 +34,9 @@ from models.training.flags import Asked, asked_for
 from models.training.log import TABLE, Epoch, read_epochs
 from models.training.network import set_bn_momentum
 from models.training.result import write_onnx
-from models.training.run import Run, begin, keep, save, weights_of, written
+from models.training.run import Run, begin, keep, open_split, save, totals, weights_of, written
 from models.training.scores import TOP, UNREAD, Ahead, Feed, gathered, interval, score
-from models.training.slices import settle
+from models.training.slices import Statistics, settle
 from models.training.stopping import Stop, Stopped
 from models.training.timeline import explained, listed, settings
 from models.training.updates import prepare
@@ -48,11 +48,14 @@ def train(run: Run) -> None:
     """Train to the recipe's last epoch, from wherever the run is."""
     for epoch in range(run.progress.validated + 1, run.recipe.epochs + 1):
         bar = train_epoch(run, epoch)
+        if run.processes.world > 1:  # a signal may end them before they are through validation
+            save(run)
         settle(run.network, run.recipe.statistics, run.processes)
         ahead = validate(run)
         finish_epoch(run, epoch, ahead, bar)
-        save(run)
-        if stop := run.processes.largest(run.stop.signal)[0]:
+        stop = run.processes.largest(run.stop.signal)[0]
+        save(run, must=bool(stop))
+        if stop:
             raise Stopped(stop)
 
 
@@ -65,14 +68,15 @@ def train_epoch(run: Run, epoch: int) -> Bar:
     sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.processes.device)
     shown = run.processes.leads
     bar = Bar(f"epoch {epoch}/{recipe.epochs}", steps, done, shown=shown)
-    unread, begun = 0, time.perf_counter()
+    begun = time.perf_counter()
+    unread: list[str] = []
     for batch in feed(run, epoch, done):
         waited = time.perf_counter() - begun
         number = progress.update % steps
         count = images_of(recipe, len(run.train), number)
         prepare(run.optimizer, recipe, recipe.place(progress.update + 1, len(run.train)))
         sums += update(run, batch, count)
-        unread += len(batch.replaced)
+        unread += batch.replaced
         progress.update += 1
         progress.seconds += time.perf_counter() - begun
         begun = time.perf_counter()
@@ -81,20 +85,11 @@ def train_epoch(run: Run, epoch: int) -> Bar:
             log_updates(run, epoch, sums, bar)
         pause(run, sums)
     bar.clear()
-    tell_unread(run, "training", unread)
-    progress.sums = tuple(run.processes.sum(sums).tolist())
-    check_finite(run, sums)
+    unread = [one for part in run.processes.gather(unread) for one in part or ()]
+    run.log.unread(progress.update, "training", unread)
+    totals(run, sums)
+    progress.sums = tuple(sums.tolist())
     return bar
-
-
-def tell_unread(run: Run, split: str, count: int) -> None:
-    """Say how many images could not be read, if any."""
-    if count:
-        print(
-            f"warning: {count} images of {split} could not be read; `relume data check` names them",
-            file=sys.stderr,
-        )
-        run.log.line("warning", run.progress.update, text=f"{split}: {count} images unread")
 
 
 def feed(run: Run, epoch: int, done: int) -> Iterator[Batch]:
@@ -134,13 +129,17 @@ def update(run: Run, batch: Batch, count: int) -> Tensor:
     recipe, device = run.recipe, run.processes.device
     run.optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(4, dtype=torch.float64, device=device)
-    size = -(-len(batch.labels) // recipe.accumulate) or 1
+    cut = max(min(recipe.accumulate, len(batch.labels)), 1)
     tensors = (batch.pixels, batch.matrix, batch.vector, batch.labels)
-    parts = list(zip(*(torch.split(one, size) for one in tensors), strict=True))
-    for number, part in enumerate(parts, start=1):
+    statistics = Statistics(run.network, recipe.statistics) if cut > 1 else None
+    for number, part in enumerate(zip(*(one.tensor_split(cut) for one in tensors), strict=True)):
         pixels, matrix, vector, labels = (one.to(device, non_blocking=True) for one in part)
-        with alone(run, last=number == len(parts)):
+        with alone(run, last=number == cut - 1):
             sums += backward(run, apply(pixels, matrix, vector), labels, count)
+        if statistics:
+            statistics.end_part()
+    if statistics:
+        statistics.end_batch()
     if recipe.clip:
         run.scaler.unscale_(run.optimizer)
         nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip)
@@ -166,7 +165,9 @@ def backward(run: Run, images: Tensor, labels: Tensor, count: int) -> Tensor:
     logits, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
     if empty:
         run.network.train()
-        torch.autograd.backward(0 * logits.sum())
+        # an auxiliary head is not computed here, and its gradients are waited for as well
+        weights = sum(one.sum() for one in run.network.parameters())
+        torch.autograd.backward(0 * (logits.sum() + weights))
         return torch.zeros(4, dtype=torch.float64, device=device)
     loss = loss_of(logits, labels, recipe)
     total = sum((recipe.aux_weight * loss_of(one, labels, recipe) for one in auxiliary), loss)
@@ -189,15 +190,15 @@ def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
 
 def alone(run: Run, *, last: bool) -> AbstractContextManager[None]:
     """Keep a part's gradients from being shared before the batch's last part has been added."""
-    if last or not isinstance(run.computes, DistributedDataParallel):
+    shared = getattr(run.computes, "_orig_mod", run.computes)  # what torch.compile has wrapped
+    if last or not isinstance(shared, DistributedDataParallel):
         return nullcontext()
-    return run.computes.no_sync()
+    return shared.no_sync()
 
 
 def log_updates(run: Run, epoch: int, sums: Tensor, bar: Bar) -> None:
     """Write a line on the epoch so far."""
-    check_finite(run, sums)
-    loss, top1, top5, count = sums.tolist()
+    loss, top1, top5, count = totals(run, sums)
     group = run.optimizer.param_groups[0]
     run.log.line(
         "train",
@@ -213,21 +214,12 @@ def log_updates(run: Run, epoch: int, sums: Tensor, bar: Bar) -> None:
     )
 
 
-def check_finite(run: Run, sums: Tensor) -> None:
-    """Stop before numbers that are none reach a snapshot."""
-    if not bool(sums.isfinite().all()):
-        raise RecipeError(
-            f"update {run.progress.update:,}: the loss is not finite: a lower --lr, or --clip; "
-            f"{run.options.out / snapshots.NAME} is from before"
-        )
-
-
 def pause(run: Run, sums: Tensor) -> None:
     """Save if it is time to, and stop if asked to: all processes at the same update."""
     due = time.monotonic() - run.saved_at > run.options.save_every
     stop, save_now = run.processes.largest(run.stop.signal, run.processes.leads and due)
     if stop or save_now:
-        check_finite(run, sums)
+        totals(run, sums)
         run.progress.sums = tuple(sums.tolist())
         save(run, must=bool(stop))
     if stop:
@@ -260,13 +252,15 @@ def validate(run: Run) -> Ahead | None:
 def finish_epoch(run: Run, epoch: int, ahead: Ahead | None, bar: Bar) -> None:
     """Write the epoch down, and the artifact if it is the best so far."""
     progress = run.progress
-    loss, top1, top5, count = progress.sums
+    sums = torch.tensor(progress.sums, dtype=torch.float64, device=run.processes.device)
+    loss, top1, top5, count = run.processes.sum(sums).tolist()
     progress.sums = (0.0, 0.0, 0.0, 0.0)
     progress.validated = epoch
     if ahead is None:
         return
     read = ahead[ahead != UNREAD]
-    tell_unread(run, "validation", len(ahead) - len(read))
+    unread = [run.val.where(one) for one in np.flatnonzero(ahead == UNREAD).tolist()]
+    run.log.unread(progress.update, "validation", unread)
     val_top1, val_top5 = (interval(read, top).error for top in (1, TOP))
     group = run.optimizer.param_groups[0]
     row = Epoch(
@@ -301,7 +295,7 @@ def finish(run: Run) -> None:
         return
     folder = run.options.out
     keep(run, "last")
-    rows = read_epochs(folder / TABLE, skip_torn=True)
+    rows = read_epochs(folder / TABLE, torn="skip")
     train_points = tuple((float(row.epoch), row.train_top1) for row in rows)
     val_points = tuple((float(row.epoch), row.val_top1) for row in rows)
     print(drawn({"training error, %": train_points, "validation error, %": val_points}))
@@ -331,9 +325,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if asked.what == "explain":
         print(settings(asked.recipe))
-        data = asked.options.data
-        images = len(open_samples(data, "train")) if data else asked.recipe.images
-        print(explained(asked.recipe, images, asked.options.save_every), end="")
+        options = asked.options
+        images = len(open_split(options, "train")) if options.data else asked.recipe.images
+        print(explained(asked.recipe, images, options.save_every), end="")
         return 0
     if asked.devices > 1 and not launching.launched():
         saved = asked.options.out / snapshots.NAME

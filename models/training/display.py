@@ -3,6 +3,11 @@
 import sys
 import time
 
+from models.data.packed import Packed
+from models.data.samples import Samples
+from models.errors import some
+from models.terminal import escaped
+
 BAR = 24  # characters
 OFTEN_S = 0.2  # between two drawings of the bar
 
@@ -53,6 +58,17 @@ class Bar:
         """Take the bar away."""
         if self._live:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def tell_damage(samples: Samples) -> None:
+    """Say which records of a `.rec` are left out because they are damaged, if any."""
+    if isinstance(samples, Packed) and samples.damage:
+        places = [f"byte {at:,}: {found}" for at, found, _ in samples.damage]
+        print(
+            f"warning: {escaped(samples.name)}: {len(places):,} damaged records are left out: "
+            f"{some(places, '; ')}",
+            file=sys.stderr,
+        )
 
 
 def clock(seconds: float) -> str:

@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from models.presets import PRESETS
 from models.recipes import DEFAULT, Recipe
 from models.terminal import described
 from models.training import snapshots
+from models.training.display import tell_damage
 from models.training.flags import RECIPE_FILE, Options
 from models.training.log import LINES, TABLE, Log
 from models.training.network import Average, Factory, factory_of, read_start, take_weights
@@ -35,6 +36,7 @@ from models.training.updates import build_optimizer, take_buffers
 
 SPLITS: tuple[Split, Split] = ("train", "val")
 LOGS = (LINES, TABLE)
+LEFT = ("best.pt", "best.onnx", "last.pt", "last.onnx", "curve.png")  # what a run leaves
 DRAWS = 1_000_003  # between the seeds of two processes' dropout; the recipe's own gives the weights
 
 
@@ -80,7 +82,7 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     Raises:
         LegacyModelError: Whatever stands against the run, before anything is changed.
     """
-    prepare_folder(recipe, options, processes)
+    prepare_folder(options, processes)
     train, val = open_data(recipe, options, processes)
     checkpoint, state = start_of(recipe, options)
     make = factory_of(recipe, checkpoint)
@@ -108,11 +110,12 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     )
     if options.resume:
         restore(run, snapshots.load_snapshot(options.out / snapshots.NAME))
+    take_folder(run)
     return run
 
 
-def prepare_folder(recipe: Recipe, options: Options, processes: Processes) -> None:
-    """Make the run's folder, with its recipe in it.
+def prepare_folder(options: Options, processes: Processes) -> None:
+    """Make the run's folder; what an earlier run left in it stays until `take_folder`.
 
     Raises:
         ArtifactError: A run is in it already, and neither goes on nor is to be replaced.
@@ -123,15 +126,25 @@ def prepare_folder(recipe: Recipe, options: Options, processes: Processes) -> No
             f"{path}: a run is here already; --resume goes on with it, --force begins anew, "
             "-o chooses another folder"
         )
-    if not processes.leads:
+    if processes.leads:
+        options.out.mkdir(parents=True, exist_ok=True)
+        snapshots.sweep(options.out)
+
+
+def take_folder(run: Run) -> None:
+    """Replace an earlier run, now that nothing stands against this one, which has its recipe there.
+
+    What this one starts from stays, wherever it is.
+    """
+    options = run.options
+    if options.resume or not run.processes.leads:
         return
-    options.out.mkdir(parents=True, exist_ok=True)
-    snapshots.sweep(options.out)
-    if not options.resume:
-        for name in (snapshots.NAME, *LOGS):
-            (options.out / name).unlink(missing_ok=True)
-        with writing() as files:
-            files.new(options.out / RECIPE_FILE).write_text(recipe.to_json(), encoding="utf-8")
+    start = options.init.resolve() if options.init is not None else None
+    for name in (snapshots.NAME, *LOGS, *(LEFT if options.force else ())):
+        if (path := options.out / name).resolve() != start:
+            path.unlink(missing_ok=True)
+    with writing() as files:
+        files.new(options.out / RECIPE_FILE).write_text(run.recipe.to_json(), encoding="utf-8")
 
 
 def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[Samples, Samples]:
@@ -142,8 +155,9 @@ def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[S
         DataError: They are not as the recipe needs them.
     """
     if options.data is not None:
-        opened = (open_samples(options.data, split, classes=recipe.classes) for split in SPLITS)
-        train, val = opened
+        train, val = (open_split(options, split, recipe.classes) for split in SPLITS)
+        for samples in (train, val) if processes.leads else ():
+            tell_damage(samples)
         recipe.steps(len(train))  # refuses too few
         return train, val
     if recipe.dataset != DEFAULT:
@@ -156,6 +170,13 @@ def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[S
         processes.wait()
     recipe.steps(len(small))
     return small, held_out
+
+
+def open_split(options: Options, split: Split, classes: int | None = None) -> Samples:
+    """Return the images of a split, without damaged records where unreadable ones are skipped."""
+    assert options.data is not None
+    damage: Literal["refuse", "skip"] = "skip" if options.on_bad == "skip" else "refuse"
+    return open_samples(options.data, split, classes=classes, damage=damage)
 
 
 def start_of(recipe: Recipe, options: Options) -> tuple[Checkpoint | None, Optimizer | None]:
@@ -187,7 +208,7 @@ def build_network(
     computes: Any = network
     if processes.world > 1:
         given = [processes.device.index] if processes.device.type == "cuda" else None
-        computes = DistributedDataParallel(network, given, broadcast_buffers=False)
+        computes = DistributedDataParallel(network, given, forward_sync_buffers=False)
     if recipe.compile:
         computes = torch.compile(computes)
     torch.manual_seed(recipe.seed + DRAWS * (processes.rank + 1))
@@ -220,7 +241,12 @@ def order_of(recipe: Recipe, samples: Samples) -> Order:
 
 
 def save(run: Run, *, must: bool = False) -> None:
-    """Put a snapshot in place; unless it `must` be, a disk that is full only delays it."""
+    """Put a snapshot in place; unless it `must` be, a disk that is full only delays it.
+
+    Raises:
+        RecipeError: The weights are not finite, which a loss from before the update does not tell.
+    """
+    check_finite(run, "weights are", run.network.parameters())
     own = {
         "random": snapshots.random_state(),
         "threads": torch.get_num_threads(),
@@ -245,6 +271,26 @@ def save(run: Run, *, must: bool = False) -> None:
         snapshots.save_snapshot(path, snapshot)
     else:
         written(run, lambda: snapshots.save_snapshot(path, snapshot))
+
+
+def check_finite(run: Run, what: str, numbers: Iterable[Tensor]) -> None:
+    """Raise RecipeError if some are not finite, before a snapshot has them."""
+    if not all(bool(one.isfinite().all()) for one in numbers):
+        raise RecipeError(
+            f"update {run.progress.update:,}: the {what} not finite: a lower --lr, or --clip; "
+            f"{run.options.out / snapshots.NAME} is from before"
+        )
+
+
+def totals(run: Run, sums: Tensor) -> list[float]:
+    """Return the sums over all processes, which call this at the same update.
+
+    Raises:
+        RecipeError: They are not finite, on whichever process: before a snapshot has them.
+    """
+    total = run.processes.sum(sums)
+    check_finite(run, "loss is", [total])
+    return [float(one) for one in total]
 
 
 def written(run: Run, write: Callable[[], None]) -> bool:

@@ -51,6 +51,33 @@ class SlicedBatchNorm2d(nn.BatchNorm2d):
         return torch.cat(outputs)
 
 
+class Statistics:
+    """Running statistics of a network whose batch is computed in parts, one after the other.
+
+    Each part begins with those from before the batch, and what stays is the first part's or the
+    mean: as if they had been slices of a batch that is computed at once.
+    """
+
+    def __init__(self, network: nn.Module, kept: Kept) -> None:
+        self._kept = kept
+        self._buffers = list(network.buffers())
+        self._before = [buffer.clone() for buffer in self._buffers]
+        self._after: list[list[Tensor]] = []
+
+    def end_part(self) -> None:
+        """Note what a part has left, and put back what was there before it."""
+        self._after.append([buffer.clone() for buffer in self._buffers])
+        for buffer, before in zip(self._buffers, self._before, strict=True):
+            buffer.copy_(before)
+
+    def end_batch(self) -> None:
+        """Put in place what stays."""
+        stay = self._after[:1] if self._kept == "first" else self._after
+        for buffer, *found in zip(self._buffers, *stay, strict=True):
+            mean = torch.stack(found).mean(0) if buffer.is_floating_point() else found[0]
+            buffer.copy_(mean)
+
+
 def slice_batch_norm(network: nn.Module, slices: int, kept: Kept) -> None:
     """Let every BatchNorm of a network see parts of a batch; names and state stay as they are."""
     for module in list(network.modules()):

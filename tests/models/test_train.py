@@ -9,22 +9,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from models import train as training
 from models.augment import evaluation
 from models.checkpoint import load, load_pt
 from models.data import open_samples
+from models.data.records import RecordWriter, packed
 from models.errors import ParityError
-from models.recipes import RECIPES
+from models.evaluate import main as evaluation_main
+from models.recipes import RECIPES, find
 from models.session import Session
 from models.training import run as running
 from models.training.log import read_epochs
+from models.training.processes import Processes
+from models.training.snapshots import load_snapshot
 from tests.oracles import ROOT, golden
 from tests.small_data import write_small_data
 
@@ -307,13 +314,16 @@ def test_a_full_disk_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A snapshot that cannot be written is said; the one before stays, and the run goes on."""
+    """What cannot be written is said, the log's lines too; the snapshot before stays, and the run.
+
+    The disk is full from the fourth update to the seventh, over the end of the first epoch.
+    """
     plain = training.update
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def squeezed(run: training.Run, *rest: object) -> torch.Tensor:
         small = 4 <= run.progress.update < 7
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if small else limits[0], limits[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0 if small else limits[0], limits[1]))
         return plain(run, *rest)  # type: ignore[arg-type]
 
     out = tmp_path / "full"
@@ -325,6 +335,8 @@ def test_a_full_disk_loses_nothing(
     said = capsys.readouterr().err
     assert "warning: update 5: " in said
     assert "the file from before is whole" in said
+    assert said.count("lines of the log are missing") == 1
+    assert [row.epoch for row in read_epochs(out / "log.csv")] == [2]
     assert weights(out) == weights(whole)
     assert not list(out.glob(".*.part"))
 
@@ -341,6 +353,62 @@ def test_a_torn_line_of_the_table_keeps_no_artifact_back(
     assert training.main([*flags, "--resume"]) == 0
     assert "best: epoch" in capsys.readouterr().out
     assert (out / "last.onnx").exists()
+
+
+def test_nothing_is_said_to_be_saved_that_is_not(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A signal at an epoch's end, and no room for the snapshot: an error, and no good news."""
+    plain = training.finish_epoch
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def interrupted(*given: object) -> None:
+        plain(*given)  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGTERM)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+
+    monkeypatch.setattr(training, "finish_epoch", interrupted)
+    try:
+        status = run(data, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr()
+    assert (status, "saved" in said.out) == (1, False)
+    assert "snapshot.pt: File too large" in said.err
+
+
+def test_beginning_anew_destroys_nothing_before_it_can(
+    whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--force` with what is refused leaves the run as it was; else nothing of it stays."""
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert run(data, out, "--force", "--virtual-gpus", "16") == 1
+    assert run(data, out, "--force", "--init", "nothing.pt") == 1
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+    def interrupted(*_: object) -> None:
+        raise ParityError("at the first update")
+
+    monkeypatch.setattr(training, "update", interrupted)
+    assert run(data, out, "--force", "--init", str(out / "best.pt")) == 1
+    assert {path.name for path in out.iterdir()} == {"recipe.json", "best.pt"}
+    assert run(data, out, "--force") == 1
+    assert {path.name for path in out.iterdir()} == {"recipe.json"}
+
+
+def test_weights_that_are_none_reach_no_snapshot(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first update's loss is finite, the weights after it are not."""
+    more = ["--lr", "1e38", "--weight-decay", "1e5", "--save-every", "0"]
+    said = refused(capsys, run(data, tmp_path, *more))
+    assert "update 1: the weights are not finite: a lower --lr, or --clip" in said
+    assert not (tmp_path / "snapshot.pt").exists()
 
 
 def test_a_run_that_diverges_is_ended(
@@ -441,6 +509,46 @@ def test_options_train(more: list[str], data: Path, tmp_path: Path) -> None:
         assert list((tmp_path / "run").glob("events.out.tfevents*"))
 
 
+def test_parts_of_a_batch_leave_the_statistics_of_slices(data: Path, tmp_path: Path) -> None:
+    """Two devices' halves, computed one after the other, are the halves of one batch."""
+    more = ["--epochs", "1", "--virtual-gpus", "2", "--lr", "0"]
+    found = []
+    for name, accumulate in (("slices", "1"), ("parts", "2")):
+        assert run(data, tmp_path / name, *more, "--accumulate", accumulate) == 0
+        found.append(load_snapshot(tmp_path / name / "snapshot.pt").network)
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-5, atol=1e-6)
+
+
+class TwoHeads(nn.Module):
+    """A network with a head that only training computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main, self.aux = nn.Linear(12, 3), nn.Linear(12, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        flat = images.flatten(1)
+        return (self.main(flat), self.aux(flat)) if self.training else self.main(flat)
+
+
+def test_a_process_without_images_gives_every_gradient() -> None:
+    """Others wait for the gradients of a head, too, that only training computes."""
+    network = TwoHeads()
+    place = Processes(0, 2, torch.device("cpu"))
+    found = SimpleNamespace(
+        recipe=find("fashion-mnist"), processes=place, network=network, computes=network
+    )
+    found.recipe = replace(found.recipe, amp="none")
+    none = torch.zeros(0, dtype=torch.int64)
+    sums = training.backward(found, torch.zeros(0, 3, 2, 2), none, 4)  # type: ignore[arg-type]
+    assert sums.tolist() == [0, 0, 0, 0]
+    assert [one.grad is not None and not one.grad.any() for one in network.parameters()] == [
+        True
+    ] * 4
+    assert network.training
+
+
 def write_folders(root: Path) -> Path:
     draw = np.random.default_rng(0)
     for split, count in (("train", 12), ("val", 4)):
@@ -465,13 +573,47 @@ def test_an_unreadable_image_is_named_or_counted(
     assert "--on-bad skip" in said
     assert run(data, tmp_path / "run", *more, "--on-bad", "skip") == 0
     said = capsys.readouterr().err
-    assert "warning: 1 images of training could not be read" in said
-    assert "warning: 1 images of validation could not be read" in said
+    assert f"warning: 1 images of training could not be read: {data}/train/bee/3.png: " in said
+    assert f"warning: 1 images of validation could not be read: {data}/val/bee/3.png" in said
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
-    assert [line["text"] for line in lines if line["kind"] == "warning"] == [
+    warnings = [line for line in lines if line["kind"] == "warning"]
+    assert [line["text"] for line in warnings] == [
         "training: 1 images unread",
         "validation: 1 images unread",
     ]
+    assert [len(line["images"]) for line in warnings] == [1, 1]
+    assert "train/bee/3.png" in warnings[0]["images"][0]
+
+
+def test_damaged_records_are_left_out_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--on-bad skip` does what the refusal says it does, in training and in evaluation."""
+    images = write_folders(tmp_path / "images")
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "val"):
+        (images / split / "bee/3.png").unlink()
+        files = sorted((images / split).glob("*/*.png"))
+        with RecordWriter(data / f"{split}.rec", tmp_path / "unused.idx") as writer:
+            for number, path in enumerate(files):
+                label = float(path.parent.name == "bee")
+                writer.write(number, packed([label], number, path.read_bytes()))
+        with (data / f"{split}.rec").open("r+b") as file:
+            file.write(b"torn")
+    flags = ["--data", str(data), "--workers", "0", "--device", "cpu"]
+    more = ["--classes", "2", "--batch-size", "8", "--epochs", "1"]
+    assert "--on-bad skip leaves out" in refused(capsys, run(data, tmp_path / "run", *more))
+    more += ["--on-bad", "skip"]
+    assert training.main([*flags, *more, "--explain"]) == 0
+    assert run(data, tmp_path / "run", *more) == 0
+    said = capsys.readouterr().err
+    assert f"warning: {data}/train.rec: 1 damaged records are left out: byte 0: " in said
+    assert f"warning: {data}/val.rec: 1 damaged records are left out: byte 0: " in said
+    evaluated = [*flags, "--model", str(tmp_path / "run/best.pt"), "--json"]
+    assert "--on-bad skip leaves out" in refused(capsys, evaluation_main(evaluated))
+    assert evaluation_main([*evaluated, "--on-bad", "skip"]) == 0
+    assert "val.rec: 1 damaged records are left out" in capsys.readouterr().err
 
 
 def test_weights_that_cannot_be_verified_do_not_end_a_run(

@@ -80,7 +80,7 @@ def test_a_torn_line_is_left_out_where_it_may_be(tmp_path: Path) -> None:
     whole = table.read_text()
     for torn in ("3,30,0.1,0.0", "3,30,0.1,0.03,30,0.1,0.0001,2,61,50,60,40,100,0.1,5\n", "3,\xff"):
         table.write_text(whole + torn)
-        assert [one.epoch for one in read_epochs(table, skip_torn=True)] == [1, 2]
+        assert [one.epoch for one in read_epochs(table, torn="skip")] == [1, 2]
         with pytest.raises(LogError, match="damaged"):
             read_log(table)
 

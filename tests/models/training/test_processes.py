@@ -1,26 +1,37 @@
 """Several processes do what one does, and come back when one of them is killed."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from PIL import Image
+from torch.nn.parallel import DistributedDataParallel
 
 from models import train as training
 from models.augment import evaluation
 from models.checkpoint import load_pt
 from models.data import open_samples
 from models.errors import DeviceError, RecipeError
+from models.recipes import find
 from models.training import processes as launching
+from models.training.flags import Options
 from models.training.log import read_epochs
 from models.training.processes import Processes
+from models.training.run import build_network
 from models.training.scores import Feed, gathered, score
+from models.training.snapshots import load_snapshot
 from models.training.stopping import Stop, Stopped
 from tests.oracles import ROOT
 from tests.small_data import write_small_data
@@ -192,6 +203,130 @@ def test_what_one_process_meets_is_said(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert said.count("3.png") == 1
     assert "Traceback" not in said
+
+
+# Two processes by torchrun, the program changed by what a test writes in the middle
+CHANGED = """
+import os, signal, sys
+from models import train
+plain = train.{name}
+def {name}(run, *rest):
+    {body}
+    return plain(run, *rest)
+train.{name} = {name}
+sys.exit(train.main(sys.argv[1:]))
+"""
+
+
+def launch_changed(
+    data: Path, out: Path, name: str, body: str, *more: str
+) -> "subprocess.Popen[str]":
+    program = out.with_suffix(".py")
+    program.write_text(CHANGED.format(name=name, body=body))
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program)]
+    return subprocess.Popen(
+        [sys.executable, "-m", *torchrun, *FLAGS, "--data", str(data), "-o", str(out), *more],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_several_processes_save_before_they_validate(data: Path, tmp_path: Path) -> None:
+    """Killed in validation, which takes no notice of signals there, they lose no update."""
+    more = ["--epochs", "1"]
+    killed = launch_changed(
+        data, tmp_path / "cut", "validate", "os.kill(os.getpid(), signal.SIGKILL)", *more
+    )
+    killed.communicate(timeout=120)
+    progress = load_snapshot(tmp_path / "cut/snapshot.pt").progress
+    assert (progress.update, progress.validated) == (5, 0)
+    again = launch(data, tmp_path / "cut", *more, "--devices", "2", "--resume")
+    alone = launch(data, tmp_path / "alone", *more, "--devices", "2")
+    assert [ended(process) for process in (again, alone)] == [0, 0]
+    ours, theirs = (weights(tmp_path / name) for name in ("cut", "alone"))
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array)
+    ours_row, theirs_row = (
+        read_epochs(tmp_path / name / "log.csv")[0] for name in ("cut", "alone")
+    )
+    assert ours_row[:9] == theirs_row[:9]  # what follows is times
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_none_on_one_process_is_said(data: Path, tmp_path: Path) -> None:
+    """All of them stop at it, and the first says what it is."""
+    body = "if run.processes.rank == 1: return plain(run, *rest) * float('nan')"
+    process = launch_changed(data, tmp_path / "run", "update", body, "--log-every", "2")
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 1
+    assert said.count("error: update 2: the loss is not finite") == 1
+    assert "another process of the run has died" not in said
+
+
+@pytest.mark.slow
+def test_what_several_processes_log_is_of_all(tmp_path: Path) -> None:
+    """Lines on the way have all images in them, and unread ones are named whoever met them."""
+    data = tmp_path / "data"
+    for split, count in (("train", 8), ("val", 4)):
+        for name in ("ant", "bee"):
+            (data / split / name).mkdir(parents=True)
+            for number in range(count):
+                picture = Image.new("RGB", (40, 40), (number, 9, 99))
+                picture.save(data / split / name / f"{number}.png")
+    bad = [data / "train/bee/3.png", data / "train/ant/5.png", data / "train/bee/6.png"]
+    for path in bad:
+        path.write_bytes(b"no picture")
+    more = ["--classes", "2", "--epochs", "1", "--devices", "2", "--on-bad", "skip"]
+    more += ["--log-every", "1"]
+    process = launch(data, tmp_path / "run", *more)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 0
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    trained, warning, epoch = lines
+    assert trained["loss"] == pytest.approx(epoch["train_loss"])
+    assert trained["top1"] == pytest.approx(epoch["train_top1"])
+    assert all(any(str(path) in image for image in warning["images"]) for path in bad)
+    assert said.count(f"{len(warning['images'])} images of training could not be read") == 1
+
+
+@pytest.fixture
+def group() -> Iterator[None]:
+    """Let this process be a group by itself."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("compiled", ["plain", "compiled"])
+def test_only_the_last_part_is_shared(compiled: str) -> None:
+    """Else processes with another number of parts would wait for each other for ever."""
+    shared = DistributedDataParallel(torch.nn.Linear(2, 2))
+    computes = torch.compile(shared) if compiled == "compiled" else shared
+    run = SimpleNamespace(computes=computes)
+    for last in (False, True):
+        with training.alone(run, last=last):  # type: ignore[arg-type]
+            assert shared.require_backward_grad_sync is last
+
+
+@pytest.mark.usefixtures("group")
+def test_a_network_is_shared_without_a_warning() -> None:
+    """Statistics stay each process's own; torch is asked for that in its present words."""
+    recipe = find("fashion-mnist")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, computes = build_network(
+            replace(recipe, architecture="resnet_v2_cifar_8", compile=False),
+            Options(),
+            Processes(0, 2, torch.device("cpu")),
+            lambda: torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)),
+        )
+    assert isinstance(computes, DistributedDataParallel)
+    assert not computes.forward_sync_buffers
 
 
 @pytest.mark.slow
