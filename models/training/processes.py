@@ -68,6 +68,13 @@ class Processes(NamedTuple):
         dist.gather_object(value, found if self.leads else None)
         return found
 
+    def share(self, value: Any) -> list[Any]:
+        """Return what every process has, by rank, to each of them."""
+        found: list[Any] = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(found, value)
+        return found
+
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.world > 1:
