@@ -337,7 +337,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if asked.devices > 1 and not launching.launched():
         saved = asked.options.out / snapshots.NAME
-        return launching.start_many(asked.devices, arguments, saved.exists)
+        before = (0, snapshots.stamp(saved))  # of no run, or of an earlier one
+        return launching.start_many(
+            asked.devices, arguments, lambda: snapshots.stamp(saved) not in before
+        )
     try:
         return run_asked(asked)
     except ImageError:  # which only the process has met whose image it is

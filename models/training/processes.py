@@ -183,7 +183,7 @@ def start_many(count: int, arguments: Sequence[str], resumes: Callable[[], bool]
     """Run so many processes of the same command on this machine; return their exit status.
 
     Where one is killed all are started again, and go on from the last snapshot if `resumes` says
-    that there is one. An error of ours is said once and ends them.
+    that the run has one. An error of ours is said once and ends them.
     """
     logging.disable(logging.ERROR)  # the launcher's own words; the workers have said why
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))

@@ -228,6 +228,11 @@ def check_shared(seen: Sequence[Any]) -> None:
         )
 
 
+def stamp(path: Path) -> int:
+    """Return when a snapshot was written, to tell it from others; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 def sweep(folder: Path) -> None:
     """Remove what a process that was killed while it wrote has left."""
     for part in folder.glob(".*.part"):

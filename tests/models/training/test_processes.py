@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -72,6 +73,14 @@ def weights(out: Path) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a long run of two processes that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "alone"
+    assert ended(launch(data, out, *LONG, "--devices", "2")) == 0
+    return out
 
 
 def test_two_processes_are_one_with_two_parts(data: Path, tmp_path: Path) -> None:
@@ -149,24 +158,22 @@ def same_weights(out: Path, other: Path) -> None:
     ("launcher", "times"), [(TORCHRUN, 5), ([], 2)], ids=["torchrun", "devices"]
 )
 def test_killed_workers_come_back(
-    launcher: list[str], times: int, data: Path, tmp_path: Path
+    launcher: list[str], times: int, data: Path, alone: Path, tmp_path: Path
 ) -> None:
     """Workers killed again and again rejoin at once, and end with the bits of a run left alone.
 
     With torchrun's own group every second kill or so met what the dead worker had left in the
     launcher's store, and hung.
     """
-    more = ["--epochs", "30", "--save-every", "0", *([] if launcher else ["--devices", "2"])]
-    alone = launch(data, tmp_path / "alone", *more, launcher=launcher)
-    assert ended(alone) == 0
-    killed = launch(data, tmp_path / "killed", *more, launcher=launcher)
-    assert kill_again_and_again([killed], tmp_path / "killed", times) == times
+    more = [] if launcher else ["--devices", "2"]
+    killed = launch(data, tmp_path, *LONG, *more, launcher=launcher)
+    assert kill_again_and_again([killed], tmp_path, times) == times
     assert ended(killed) == 0
-    same_weights(tmp_path / "killed", tmp_path / "alone")
+    same_weights(tmp_path, alone)
 
 
 @pytest.mark.slow
-def test_two_launchers_lose_nothing(data: Path, tmp_path: Path) -> None:
+def test_two_launchers_lose_nothing(data: Path, alone: Path, tmp_path: Path) -> None:
     """With a launcher for each process, workers killed again and again rejoin.
 
     Each launcher counts the restarts that it makes itself.
@@ -174,8 +181,7 @@ def test_two_launchers_lose_nothing(data: Path, tmp_path: Path) -> None:
     first, second = two_launchers(data, tmp_path / "killed")
     assert kill_again_and_again([first, second], tmp_path / "killed", 4) == 4
     assert [ended(one) for one in (first, second)] == [0, 0]
-    assert ended(launch(data, tmp_path / "alone", *LONG, launcher=TORCHRUN)) == 0
-    same_weights(tmp_path / "killed", tmp_path / "alone")
+    same_weights(tmp_path / "killed", alone)
     refused = launch(data, tmp_path / "killed", *LONG, launcher=TORCHRUN)
     assert "a run is here already; --resume goes on with it" in refused.communicate(timeout=300)[1]
     assert refused.returncode == 1  # restarted, too, as it had never begun
@@ -183,7 +189,7 @@ def test_two_launchers_lose_nothing(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_launcher_can_be_replaced(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine that is gone, with its launcher and worker, is replaced, and nothing is lost."""
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
@@ -197,8 +203,7 @@ def test_a_launcher_can_be_replaced(
     third = started(second.args)
     assert kill_again_and_again([first, third], out, 1) == 1
     assert [ended(one) for one in (first, third)] == [0, 0]
-    assert ended(launch(data, tmp_path / "alone", *LONG, launcher=TORCHRUN)) == 0
-    same_weights(out, tmp_path / "alone")
+    same_weights(out, alone)
 
 
 def test_a_name_is_for_those_that_are_there() -> None:
@@ -262,6 +267,26 @@ def test_another_number_of_processes_is_refused(data: Path, tmp_path: Path) -> N
     assert process.returncode == 1
     assert said.count("there were 1 processes, there are 2. --allow processes goes on") == 1
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_machines_without_a_common_folder_are_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that finds no snapshot where the other does would train from other weights."""
+    assert ended(launch(data, tmp_path / "0", "--epochs", "1", "--devices", "2")) == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    processes = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        processes.append(launch(data, tmp_path / rank, "--epochs", "2", "--force"))
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert "its folder (-o) has to be one that every machine sees" in said[0]
+    assert [process.returncode for process in processes] == [1, 1]
 
 
 @pytest.mark.slow
@@ -354,6 +379,23 @@ def test_one_of_all_says_what_all_have_met(
         monkeypatch.setenv("RANK", rank)
         assert training.main(["--device", "cpu"]) == 1
         assert capsys.readouterr().err == said
+
+
+def test_an_earlier_snapshot_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes that die before their first snapshot do not take up what another run has left."""
+    asked: list[Callable[[], bool]] = []
+    monkeypatch.setattr(launching, "start_many", lambda *given: asked.append(given[2]) or 0)
+    snapshot = tmp_path / "snapshot.pt"
+    snapshot.write_bytes(b"another run's")
+    assert training.main(["--devices", "2", "--force", "-o", str(tmp_path)]) == 0
+    assert not asked[0]()
+    snapshot.unlink()
+    assert not asked[0]()
+    time.sleep(0.02)  # a tick of the file system's clock
+    snapshot.write_bytes(b"its own")
+    assert asked[0]()
 
 
 def test_a_second_signal_is_obeyed_at_once() -> None:
