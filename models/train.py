@@ -337,6 +337,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if asked.devices > 1 and not launching.launched():
         saved = asked.options.out / snapshots.NAME
+        if asked.options.resume:
+            snapshots.check_there(saved)
         before = (0, snapshots.stamp(saved))  # of no run, or of an earlier one
         return launching.start_many(
             asked.devices, arguments, lambda: snapshots.stamp(saved) not in before

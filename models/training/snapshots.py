@@ -158,8 +158,7 @@ def load_snapshot(path: Path) -> Snapshot:
     Raises:
         ResumeError: There is none, or it is damaged or of another schema.
     """
-    if not path.is_file():
-        raise ResumeError(f"{path}: no snapshot to go on from: leave --resume out to begin")
+    check_there(path)
     try:
         with path.open("rb") as file:
             content = unpacked_pt(path, file)
@@ -178,6 +177,12 @@ def load_snapshot(path: Path) -> Snapshot:
         return Snapshot(identity=Identity(**given), progress=progress, **plain)
     except (KeyError, TypeError) as error:
         raise ResumeError(f"{path}: damaged: no {error}") from error
+
+
+def check_there(path: Path) -> None:
+    """Raise ResumeError where there is no snapshot."""
+    if not path.is_file():
+        raise ResumeError(f"{path}: no snapshot to go on from: leave --resume out to begin")
 
 
 def check_same(now: Identity, then: Identity, allowed: frozenset[str]) -> list[str]:

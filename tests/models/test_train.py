@@ -491,6 +491,7 @@ def test_a_run_that_diverges_is_ended(
         (["--memonger", "--compile"], "--memonger: not with --compile"),
         (["--optimizer"], "--optimizer: goes with --init"),
         (["--resume"], "no snapshot to go on from"),
+        (["--resume", "--devices", "2"], "no snapshot to go on from"),
         (["--aug-levels", "7", "--augmentation", "mxnet-224"], "--aug-level 7: expected 1, 2 or 3"),
         (["--device", "cuda"], "--device cuda: process 0 finds 0 GPUs on this machine"),
         (["--init", "nothing.pt"], "nothing.pt"),
