@@ -122,9 +122,9 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     )
     if options.resume:
         restore(run, snapshots.load_snapshot(options.out / snapshots.NAME))
-    elif processes.leads:
-        keep_start(options, checkpoint)
     check_agreed(run)
+    if processes.leads and not options.resume:
+        keep_start(options, checkpoint)
     return run
 
 
