@@ -331,7 +331,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if asked.devices > 1 and not launching.launched():
         saved = asked.options.out / snapshots.NAME
-        return launching.start_many(asked.devices, arguments, saved.exists)
+        if asked.options.resume:
+            snapshots.check_there(saved)
+        before = (0, snapshots.stamp(saved))  # of no run, or of an earlier one
+        return launching.start_many(
+            asked.devices, arguments, lambda: snapshots.stamp(saved) not in before
+        )
     try:
         return run_asked(asked)
     except ImageError:  # which only the process has met whose image it is
@@ -352,14 +357,17 @@ def run_asked(asked: Asked) -> int:
     """Train to the end, or until a signal asks to stop."""
     recipe, options = asked.recipe, asked.options
     processes = launching.join(options.device)
-    again = launching.restarts() > 0 and (options.out / snapshots.NAME).exists()
-    options = dataclasses.replace(options, resume=options.resume or again)
+    if launching.launched():  # the same command begins the run and, started again, goes on
+        there = (options.out / snapshots.NAME).exists()
+        again = there and (options.resume or processes.begun())
+        options = dataclasses.replace(options, resume=again)
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS draws by lot
         torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = not options.deterministic
     with Stop() as stop:
         run = begin(recipe, options, processes, stop)
+        processes.note_begun()
         if processes.leads:
             print(settings(recipe))
             print(f"{run.train.name}: {len(run.train):,} images, validation {len(run.val):,}")

@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import sys
+import time
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ from models.errors import DeviceError
 
 RESTARTS = 3
 TIMEOUT = timedelta(minutes=10)  # for the slowest part of a step that others wait for
+NAME, BEGUN = "name", "begun"  # keys in the launcher's store
 
 
 class Processes(NamedTuple):
@@ -28,11 +31,13 @@ class Processes(NamedTuple):
         rank: From 0; that one writes files and speaks.
         world: How many there are.
         device: What this one computes on.
+        launcher: The launcher's store, which outlives this process; None where there is none.
     """
 
     rank: int
     world: int
     device: torch.device
+    launcher: Store | None = None
 
     @property
     def leads(self) -> bool:
@@ -63,32 +68,81 @@ class Processes(NamedTuple):
         dist.gather_object(value, found if self.leads else None)
         return found
 
+    def share(self, value: Any) -> list[Any]:
+        """Return what every process has, by rank, to each of them."""
+        found: list[Any] = [value] * self.world
+        if self.world > 1:
+            dist.all_gather_object(found, value)
+        return found
+
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.world > 1:
             dist.barrier()
 
+    def begun(self) -> bool:
+        """Tell whether the launcher's processes had begun the run before these came."""
+        if self.launcher is None:
+            return restarts() > 0
+        return bool(self.launcher.check([BEGUN]))
+
+    def note_begun(self) -> None:
+        """Let those that are started after these know that the run has begun."""
+        if self.launcher is not None and self.leads:
+            self.launcher.set(BEGUN, "")
+
 
 def join(device: str) -> Processes:
     """Return this process's place; under torchrun it meets the others first.
 
-    A worker that is started again would find what the dead one left in the launcher's store, and
-    wait for it: under a name of its own for every restart the store is empty.
-
     Raises:
-        DeviceError: The device is not there.
+        DeviceError: The device is not there, or the first process is not.
     """
     number, world = rank(), int(os.environ.get("WORLD_SIZE", 1))
     found = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
-    if world > 1:
+    lent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = _store(number, world, lent=lent) if lent or world > 1 else None
+    if store is not None and world > 1:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if found.type == "cuda" else "gloo",
-            store=PrefixStore(f"restart-{restarts()}", _store(number, world)),
+            store=PrefixStore(meet(store, number, world), store),
             rank=number,
             world_size=world,
             timeout=TIMEOUT,
         )
-    return Processes(number, world, found)
+    return Processes(number, world, found, store if lent else None)
+
+
+def meet(store: Store, number: int, world: int) -> str:
+    """Return a name for the group of these very processes, under which a store is empty.
+
+    A launcher's store holds what dead processes left, and launchers count restarts each for
+    itself, so that no number is the same everywhere and new. The first process draws the name and
+    puts it up. Each other one enters a draw of its own under the name that it sees, anew where
+    another appears, until that draw is answered: by the first process alone, which answers once,
+    when all have entered. The dead answer no draw that is not in their list.
+
+    Raises:
+        DeviceError: The first process does not answer.
+    """
+    own = uuid.uuid4().hex
+    if number == 0:
+        store.set(NAME, own)
+        entries = [f"{own}/{other}" for other in range(1, world)]
+        store.wait(entries)
+        for entry in entries:
+            store.set(store.get(entry).decode(), own)
+        return own
+    name, end = "", time.monotonic() + TIMEOUT.total_seconds()
+    while not store.check([own]):
+        if time.monotonic() > end:
+            raise DeviceError(f"process {number} of {world} waits in vain for the first one")
+        seen = store.get(NAME).decode() if store.check([NAME]) else ""
+        if seen != name:
+            name = seen
+            store.set(f"{name}/{number}", own)
+        time.sleep(0.02)
+    return store.get(own).decode()
 
 
 def restarts() -> int:
@@ -96,14 +150,13 @@ def restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
-def _store(number: int, world: int) -> Store:
+def _store(number: int, world: int, *, lent: bool) -> Store:
     """Return the launcher's store, or one that the first process keeps."""
-    launched = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     return TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         world,
-        is_master=number == 0 and not launched,
+        is_master=number == 0 and not lent,
         timeout=TIMEOUT,
     )
 
@@ -130,7 +183,7 @@ def start_many(count: int, arguments: Sequence[str], resumes: Callable[[], bool]
     """Run so many processes of the same command on this machine; return their exit status.
 
     Where one is killed all are started again, and go on from the last snapshot if `resumes` says
-    that there is one. An error of ours is said once and ends them.
+    that the run has one. An error of ours is said once and ends them.
     """
     logging.disable(logging.ERROR)  # the launcher's own words; the workers have said why
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))

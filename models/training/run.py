@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, read
 from models.data import open_samples
 from models.data.order import Balanced, Order, Shuffled
 from models.data.samples import Samples
 from models.data.small_images import Split, fashion_mnist
-from models.errors import ArtifactError, ParityError, RecipeError
+from models.errors import ArtifactError, ParityError, RecipeError, ResumeError
 from models.files import writing
 from models.optimizer import Optimizer
 from models.presets import PRESETS
@@ -25,18 +25,32 @@ from models.training import snapshots
 from models.training.display import tell_damage
 from models.training.flags import RECIPE_FILE, Options
 from models.training.log import LINES, TABLE, Log
-from models.training.network import Average, Factory, factory_of, read_start, take_weights
+from models.training.network import (
+    CONVERTED,
+    Average,
+    Factory,
+    factory_of,
+    read_start,
+    take_weights,
+)
 from models.training.processes import Processes
 from models.training.recompute import GIB, find_units, plan, recompute
 from models.training.result import checkpoint_of, write_pt
 from models.training.slices import slice_batch_norm, slices_of
 from models.training.snapshots import Identity, Progress, Snapshot
 from models.training.stopping import Stop
-from models.training.updates import build_optimizer, take_buffers
+from models.training.updates import (
+    buffers_of,
+    build_optimizer,
+    prepare,
+    restore_buffers,
+    take_buffers,
+)
 
 SPLITS: tuple[Split, Split] = ("train", "val")
 LOGS = (LINES, TABLE)
 LEFT = ("best.pt", "best.onnx", "last.pt", "last.onnx", "curve.png")  # what a run leaves
+START = f"{CONVERTED}.pt"
 DRAWS = 1_000_003  # between the seeds of two processes' dropout; the recipe's own gives the weights
 
 
@@ -88,7 +102,7 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     make = factory_of(recipe, checkpoint)
     network, computes = build_network(recipe, options, processes, make)
     optimizer = build_optimizer(recipe, network)
-    if checkpoint is not None:
+    if checkpoint is not None and not options.resume:
         take_weights(network, checkpoint, recipe)
     if state is not None:
         take_buffers(optimizer, network, state.buffers)
@@ -110,8 +124,19 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     )
     if options.resume:
         restore(run, snapshots.load_snapshot(options.out / snapshots.NAME))
-    take_folder(run)
+    check_agreed(run)
+    take_folder(run, checkpoint)
     return run
+
+
+def check_agreed(run: Run) -> None:
+    """Raise ResumeError, in every process, where not all are about to train the same."""
+    progress = run.progress
+    found = run.processes.share((run.identity, run.steps, progress.update, progress.validated))
+    for rank, (identity, *_) in enumerate(found):
+        if said := identity.differences(found[0][0]).values():
+            raise ResumeError(f"process {rank} against the first one: {'; '.join(said)}")
+    snapshots.check_shared([place for _, *place in found])
 
 
 def prepare_folder(options: Options, processes: Processes) -> None:
@@ -119,8 +144,10 @@ def prepare_folder(options: Options, processes: Processes) -> None:
 
     Raises:
         ArtifactError: A run is in it already, and neither goes on nor is to be replaced.
+        ResumeError: Not every process sees the same folder.
     """
     path = options.out / snapshots.NAME
+    snapshots.check_shared(processes.share((options.resume, path.exists())))
     if path.exists() and not (options.resume or options.force):
         raise ArtifactError(
             f"{path}: a run is here already; --resume goes on with it, --force begins anew, "
@@ -131,7 +158,7 @@ def prepare_folder(options: Options, processes: Processes) -> None:
         snapshots.sweep(options.out)
 
 
-def take_folder(run: Run) -> None:
+def take_folder(run: Run, checkpoint: Checkpoint | None) -> None:
     """Replace an earlier run, now that nothing stands against this one, which has its recipe there.
 
     What this one starts from stays, wherever it is.
@@ -143,8 +170,9 @@ def take_folder(run: Run) -> None:
     for name in (snapshots.NAME, *LOGS, *(LEFT if options.force else ())):
         if (path := options.out / name).resolve() != start:
             path.unlink(missing_ok=True)
+    keep_start(options, checkpoint)
     with writing() as files:
-        files.new(options.out / RECIPE_FILE).write_text(run.recipe.to_json(), encoding="utf-8")
+        snapshots.save_recipe(files.new(options.out / RECIPE_FILE), run.recipe)
 
 
 def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[Samples, Samples]:
@@ -180,11 +208,23 @@ def open_split(options: Options, split: Split, classes: int | None = None) -> Sa
 
 
 def start_of(recipe: Recipe, options: Options) -> tuple[Checkpoint | None, Optimizer | None]:
-    """Return what `--init` starts from; nothing where a run goes on."""
-    if options.init is None or options.resume:
+    """Return what `--init` starts from; where a run goes on, what it has kept of that."""
+    kept = options.out / START
+    if options.resume:
+        return (read(kept) if kept.exists() else None), None
+    if options.init is None:
         return None, None
     given, preset = options.init, recipe.evaluation
     return read_start(given, options.out, preset, with_optimizer=options.optimizer)
+
+
+def keep_start(options: Options, checkpoint: Checkpoint | None) -> None:
+    """Keep what a run starts from, whose graph a network of no known class needs to go on."""
+    path = options.out / START
+    if checkpoint is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_pt(path, checkpoint)
 
 
 def build_network(
@@ -260,9 +300,10 @@ def save(run: Run, *, must: bool = False) -> None:
     path = run.options.out / snapshots.NAME
     snapshot = Snapshot(
         run.identity,
+        run.steps,
         run.progress,
         dict(run.network.state_dict()),
-        run.optimizer.state_dict(),
+        buffers_of(run.optimizer, run.network),
         dict(run.scaler.state_dict()),
         run.average.state() if run.average else {},
         everyone,
@@ -310,25 +351,53 @@ def written(run: Run, write: Callable[[], None]) -> bool:
 
 
 def restore(run: Run, snapshot: Snapshot) -> None:
-    """Go on where a snapshot was taken."""
+    """Go on where a snapshot was taken.
+
+    Raises:
+        ResumeError: It is of a run that differs in more than is allowed, or of another network.
+    """
     for said in snapshots.check_same(run.identity, snapshot.identity, run.options.allow):
         print(f"note: {said}", file=sys.stderr)
+    snapshots.check_fits(run.network, snapshot.network)
     run.network.load_state_dict(snapshot.network)
-    run.optimizer.load_state_dict(snapshot.optimizer)
-    run.scaler.load_state_dict(snapshot.scaler)
-    if run.average is not None and snapshot.average:
-        run.average.restore(snapshot.average)
     run.progress = snapshot.progress
+    run.progress.update = snapshots.place_of(snapshot, run.recipe, run.steps)
+    if run.progress.update:  # what the log says of an epoch whose updates are all done
+        prepare(run.optimizer, run.recipe, run.recipe.place(run.progress.update, len(run.train)))
+    restore_buffers(run.optimizer, run.network, snapshot.momentum)
+    if snapshot.scaler:
+        run.scaler.load_state_dict(snapshot.scaler)
+    if run.average is not None:
+        run.average = Average(run.network, run.recipe.ema)  # of these weights, if of none before
+        if snapshot.average:
+            run.average.restore(snapshot.average)
     if run.processes.world == len(snapshot.processes):
-        own = snapshot.processes[run.processes.rank]
+        restore_own(run, snapshot.processes[run.processes.rank])
+    else:
+        share_out(run, snapshot.processes)
+
+
+def restore_own(run: Run, own: Mapping[str, Any]) -> None:
+    """Give a process what it alone had: its statistics, its sums, its random numbers."""
+    for name, buffer in run.network.named_buffers():
+        buffer.copy_(own["buffers"][name])
+    run.progress.sums = own["sums"]
+    snapshots.set_random_state(own["random"])
+    if run.options.deterministic:  # sums over threads depend on how many there are
+        torch.set_num_threads(own["threads"])
+
+
+def share_out(run: Run, processes: Sequence[Mapping[str, Any]]) -> None:
+    """Give a process its part of what another number of processes had.
+
+    Statistics are those that would have stayed, see `settle`; the leading one's sums are all.
+    """
+    if run.recipe.statistics == "mean":
         for name, buffer in run.network.named_buffers():
-            buffer.copy_(own["buffers"][name])
-        run.progress.sums = own["sums"]
-        snapshots.set_random_state(own["random"])
-        if run.options.deterministic:  # sums over threads depend on how many there are
-            torch.set_num_threads(own["threads"])
-    elif not run.processes.leads:
-        run.progress.sums = Progress().sums  # the leading one's count for all
+            if buffer.is_floating_point():
+                buffer.copy_(torch.stack([one["buffers"][name] for one in processes]).mean(0))
+    sums = torch.tensor([one["sums"] for one in processes], dtype=torch.float64).sum(0)
+    run.progress.sums = tuple((sums if run.processes.leads else 0 * sums).tolist())
 
 
 def weights_of(run: Run) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """A run's state in one file that is there whole or not at all: what decides every step to come."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from models.checkpoint import save_content, unpacked_pt
-from models.errors import ArtifactError, ResumeError
+from models.errors import ArtifactError, ResumeError, some
 from models.files import writing
 from models.recipes import FACTS, Recipe, flag_text
 from models.recipes.recipe import from_json
+from models.training.flags import RECIPE_FILE
 
 FORMAT = "relume-snapshot"
 SCHEMA = 1
@@ -75,12 +76,24 @@ class Identity:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a snapshot's file holds; `processes` has an entry for each process of the run."""
+    """What a snapshot's file holds.
+
+    Attributes:
+        identity: What decides the run.
+        steps: Updates of an epoch.
+        progress: How far it is.
+        network: Weights and statistics.
+        momentum: The optimizer's buffers, by the parameters' names.
+        scaler: Of the loss, where it is scaled.
+        average: Of the weights, where they are averaged.
+        processes: An entry for each process of the run.
+    """
 
     identity: Identity
+    steps: int
     progress: Progress
     network: dict[str, torch.Tensor]
-    optimizer: dict[str, Any]
+    momentum: dict[str, torch.Tensor]
     scaler: dict[str, Any]
     average: dict[str, Any]
     processes: list[dict[str, Any]]
@@ -111,7 +124,9 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Put a snapshot in place of the last one, which stays until the new one is whole.
+    """Put a snapshot, with its recipe beside it, in place of the last one.
+
+    That one stays until the new one is whole.
 
     Raises:
         OSError: It could not be written; the last one is still there.
@@ -122,13 +137,19 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
         "schema": SCHEMA,
         "identity": {**vars(identity), "recipe": identity.recipe.to_json()},
         "progress": asdict(progress),
-        **{name: getattr(snapshot, name) for name in _TENSORS},
+        **{name: getattr(snapshot, name) for name in _PLAIN},
     }
     with writing() as files:
         save_content(files.new(path), content)
+        save_recipe(files.new(path.with_name(RECIPE_FILE)), identity.recipe)
 
 
-_TENSORS = ("network", "optimizer", "scaler", "average", "processes")
+def save_recipe(path: Path, recipe: Recipe) -> None:
+    """Write the recipe of a run; the caller chooses a temporary name."""
+    path.write_text(recipe.to_json(), encoding="utf-8")
+
+
+_PLAIN = ("steps", "network", "momentum", "scaler", "average", "processes")
 
 
 def load_snapshot(path: Path) -> Snapshot:
@@ -137,8 +158,7 @@ def load_snapshot(path: Path) -> Snapshot:
     Raises:
         ResumeError: There is none, or it is damaged or of another schema.
     """
-    if not path.is_file():
-        raise ResumeError(f"{path}: no snapshot to go on from: leave --resume out to begin")
+    check_there(path)
     try:
         with path.open("rb") as file:
             content = unpacked_pt(path, file)
@@ -153,9 +173,16 @@ def load_snapshot(path: Path) -> Snapshot:
         given["recipe"] = from_json(given["recipe"], str(path))
         known = {one.name for one in fields(Progress)}
         progress = Progress(**{key: content["progress"][key] for key in known})
-        return Snapshot(Identity(**given), progress, **{name: content[name] for name in _TENSORS})
+        plain = {name: content[name] for name in _PLAIN}
+        return Snapshot(identity=Identity(**given), progress=progress, **plain)
     except (KeyError, TypeError) as error:
         raise ResumeError(f"{path}: damaged: no {error}") from error
+
+
+def check_there(path: Path) -> None:
+    """Raise ResumeError where there is no snapshot."""
+    if not path.is_file():
+        raise ResumeError(f"{path}: no snapshot to go on from: leave --resume out to begin")
 
 
 def check_same(now: Identity, then: Identity, allowed: frozenset[str]) -> list[str]:
@@ -171,6 +198,44 @@ def check_same(now: Identity, then: Identity, allowed: frozenset[str]) -> list[s
             "same, though not as the run would have"
         )
     return list(found.values())
+
+
+def place_of(then: Snapshot, recipe: Recipe, steps: int) -> int:
+    """Return the updates done, where a run goes on with other batches or images than before.
+
+    Epochs that are over stay so. Of one that was interrupted as many images count as seen as were,
+    in whole batches; where nothing differs, it is the snapshot's own update.
+    """
+    into = then.progress.update - then.progress.validated * then.steps
+    seen = into * then.identity.recipe.batch_size // recipe.batch_size
+    return then.progress.validated * steps + min(seen, steps)
+
+
+def check_fits(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Raise ResumeError where a snapshot's tensors are not a network's."""
+    ours, theirs = (
+        {name: tuple(one.shape) for name, one in each.items()}
+        for each in (network.state_dict(), state)
+    )
+    if odd := sorted(name for name, _ in ours.items() ^ theirs.items()):
+        raise ResumeError(
+            f"--resume: the snapshot is of another network, which no --allow goes on with; "
+            f"tensors that do not fit: {some(list(dict.fromkeys(odd)))}"
+        )
+
+
+def check_shared(seen: Sequence[Any]) -> None:
+    """Raise ResumeError where processes see different states of the run's folder."""
+    if any(one != seen[0] for one in seen):
+        raise ResumeError(
+            "the processes find the run at different places: its folder (-o) has to be one that "
+            "every machine sees"
+        )
+
+
+def stamp(path: Path) -> int:
+    """Return when a snapshot was written, to tell it from others; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def sweep(folder: Path) -> None:

@@ -44,6 +44,25 @@ def prepare(optimizer: torch.optim.SGD, recipe: Recipe, place: Place) -> None:
         optimizer.state.clear()
 
 
+def buffers_of(optimizer: torch.optim.SGD, module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the momentum buffers that there are, by the parameters' names."""
+    found = {
+        name: optimizer.state.get(parameter, {}).get("momentum_buffer")
+        for name, parameter in module.named_parameters()
+    }
+    return {name: buffer for name, buffer in found.items() if buffer is not None}
+
+
+def restore_buffers(
+    optimizer: torch.optim.SGD, module: nn.Module, buffers: Mapping[str, torch.Tensor]
+) -> None:
+    """Let momentum go on from `buffers_of`, whatever the groups are now."""
+    for name, parameter in module.named_parameters():
+        if name in buffers and parameter.requires_grad:
+            buffer = torch.empty_like(parameter).copy_(buffers[name])
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+
+
 def take_buffers(
     optimizer: torch.optim.SGD, module: nn.Module, buffers: Mapping[str, Array]
 ) -> None:

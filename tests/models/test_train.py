@@ -2,13 +2,14 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,17 +22,24 @@ from torch import nn
 
 from models import train as training
 from models.augment import evaluation
-from models.checkpoint import load, load_pt
+from models.build import build
+from models.checkpoint import Checkpoint, load, load_pt, save_pt
 from models.data import open_samples
 from models.data.records import RecordWriter, packed
-from models.errors import ParityError
+from models.errors import ParityError, ResumeError
 from models.evaluate import main as evaluation_main
 from models.recipes import RECIPES, find
 from models.session import Session
+from models.spec import ModelSpec, Origin
+from models.trace import trace
 from models.training import run as running
+from models.training.flags import asked_for
 from models.training.log import read_epochs
 from models.training.processes import Processes
-from models.training.snapshots import load_snapshot
+from models.training.snapshots import load_snapshot, save_snapshot
+from models.training.stopping import Stop
+from models.training.updates import buffers_of
+from models.verify import verify
 from tests.oracles import ROOT, golden
 from tests.small_data import write_small_data
 
@@ -280,6 +288,147 @@ def test_a_changed_recipe_is_refused(
     assert message in refused(capsys, run(data, out, "--resume", *more))
     assert run(data, out, "--resume", "--epochs", "3", "--allow", "recipe", *more) == 0
     assert len(read_epochs(out / "log.csv")) == 3
+    plain = ["--workers", "0", "--device", "cpu", "--data", str(data), "-o", str(out), "--resume"]
+    assert training.main(plain) == 0  # what was allowed once is the run's own recipe now
+
+
+def begun(data: Path, out: Path, *more: str) -> training.Run:
+    """Return a run that is about to train."""
+    asked = asked_for([*FLAGS, "--data", str(data), "-o", str(out), *more])
+    begun = running.begin(asked.recipe, asked.options, Processes(0, 1, torch.device("cpu")), Stop())
+    begun.log.close()
+    return begun
+
+
+def copied(whole: Path, out: Path) -> Path:
+    """Return the folder of another run at the same place."""
+    out.mkdir()
+    for name in ("snapshot.pt", "log.csv", "recipe.json"):
+        (out / name).write_bytes((whole / name).read_bytes())
+    return out
+
+
+ALLOWED = ("--resume", "--allow", "recipe")
+
+
+def test_an_allowed_recipe_holds(whole: Path, data: Path, tmp_path: Path) -> None:
+    """What is changed is in force, and momentum goes on whatever the optimizer's groups are."""
+    out = copied(whole, tmp_path / "run")
+    kept = load_snapshot(out / "snapshot.pt").momentum
+    more = ["--momentum", "0.5", "--no-nesterov", "--decay-on", "weights", "--amp", "fp16"]
+    found = begun(data, out, *ALLOWED, *more, "--ema", "0.5")
+    groups = found.optimizer.param_groups
+    assert [(one["momentum"], one["nesterov"]) for one in groups] == [(0.5, False)] * 2
+    momentum = buffers_of(found.optimizer, found.network)
+    assert momentum.keys() == kept.keys()
+    assert len(kept) > 10
+    assert all(torch.equal(momentum[name], one) for name, one in kept.items())
+    assert found.average is not None
+    for name, one in found.network.named_parameters():
+        assert torch.equal(found.average.weights[name], one)
+
+
+def test_another_network_is_refused(
+    whole: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No weights of one network go on in another, whatever is allowed."""
+    out = copied(whole, tmp_path / "run")
+    said = refused(capsys, run(data, out, *ALLOWED, "--architecture", "resnet_v2_cifar_14"))
+    assert "the snapshot is of another network, which no --allow goes on with" in said
+    assert (out / "recipe.json").read_bytes() == (whole / "recipe.json").read_bytes()
+
+
+def test_other_batches_go_on_behind_the_same_images(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the middle of an epoch, a run of other batches does what is left of the epoch."""
+    plain = training.update
+
+    def ending(run: training.Run, *rest: object) -> torch.Tensor:
+        run.stop.signal = signal.SIGTERM * (run.progress.update == 7)
+        return plain(run, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update", ending)
+        assert run(data, tmp_path) == 128 + signal.SIGTERM  # 48 of 72 images into epoch 2
+    assert run(data, tmp_path, *ALLOWED, "--batch-size", "32", "--virtual-gpus", "1") == 0
+    assert [row.update for row in read_epochs(tmp_path / "log.csv")] == [5, 6]
+
+
+@pytest.mark.parametrize("statistics", ["first", "mean"])
+def test_another_number_of_processes_takes_over_all(
+    statistics: str, data: Path, tmp_path: Path
+) -> None:
+    """One process goes on with the sums of two, and with the statistics that would have stayed."""
+    found = begun(data, tmp_path, "--statistics", statistics)
+    running.save(found)
+    saved = load_snapshot(tmp_path / "snapshot.pt")
+    own = saved.processes[0]
+    buffers = {name: torch.full_like(one, 5) for name, one in own["buffers"].items()}
+    other = {**own, "buffers": buffers, "sums": (1.0, 2.0, 3.0, 8.0)}
+    two = [{**own, "sums": (2.0, 1.0, 1.0, 8.0)}, other]
+    identity = replace(saved.identity, world=2)
+    save_snapshot(tmp_path / "snapshot.pt", replace(saved, identity=identity, processes=two))
+    more = ["--resume", "--allow", "processes"]
+    resumed = begun(data, tmp_path, "--statistics", statistics, *more)
+    assert resumed.progress.sums == (3.0, 3.0, 4.0, 16.0)
+    for name, one in resumed.network.named_buffers():
+        expected = own["buffers"][name]
+        if statistics == "mean" and one.is_floating_point():
+            expected = (expected + 5) / 2
+        assert torch.equal(one, expected), name
+
+
+def test_a_graph_of_no_known_class_goes_on(data: Path, tmp_path: Path) -> None:
+    """A run keeps what it started from, and needs the file no more; a run begun anew has none."""
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AvgPool2d(30), nn.Flatten())
+    network = trace(layers.append(nn.Linear(4, 10)).eval(), [(2, 3, 32, 32)])
+    origin = Origin("torch7-binary", "x.t7", "0" * 64, "flag")
+    spec = ModelSpec("x", None, (), "logits", None, origin)
+    given, out = tmp_path / "x.pt", tmp_path / "run"
+    measured = verify(build(network), network.graph, None)
+    save_pt(given, Checkpoint(spec, network, measured))
+    assert run(data, out, "--epochs", "1", "--init", str(given)) == 0
+    given.unlink()
+    trained = begun(data, out, "--epochs", "1", "--resume").network.state_dict()
+    assert {name: tuple(one.shape) for name, one in trained.items() if one.dim()} == {
+        name: one.shape for name, one in load_pt(out / "last.pt").network.tensors.items()
+    }
+    assert not torch.equal(trained["4.weight"], layers[4].weight)
+    begun(data, out, "--force")
+    assert not (out / "init.pt").exists()
+
+
+OTHER_PLACE = "its folder (-o) has to be one that every machine sees"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda resume, there: (resume, not there), OTHER_PLACE),
+        (lambda who, steps, update, over: (who, steps, update + 1, over), OTHER_PLACE),
+        (lambda who, *rest: (replace(who, val="x"), *rest), "process 1 against the first one: the"),
+    ],
+    ids=["folder", "snapshot", "data"],
+)
+def test_processes_that_disagree_are_refused(
+    change: Callable[..., tuple[object, ...]],
+    message: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Machines that see other folders or other images do not train together."""
+
+    def share(_: Processes, value: tuple[object, ...]) -> list[object]:
+        try:
+            return [value, change(*value)]
+        except TypeError:  # what this case does not change
+            return [value, value]
+
+    monkeypatch.setattr(Processes, "share", share)
+    with pytest.raises(ResumeError, match=re.escape(message)):
+        begun(data, tmp_path)
 
 
 def test_other_images_are_refused(
@@ -436,6 +585,7 @@ def test_a_run_that_diverges_is_ended(
         (["--memonger", "--compile"], "--memonger: not with --compile"),
         (["--optimizer"], "--optimizer: goes with --init"),
         (["--resume"], "no snapshot to go on from"),
+        (["--resume", "--devices", "2"], "no snapshot to go on from"),
         (["--aug-levels", "7", "--augmentation", "mxnet-224"], "--aug-level 7: expected 1, 2 or 3"),
         (["--device", "cuda"], "--device cuda: process 0 finds 0 GPUs on this machine"),
         (["--init", "nothing.pt"], "nothing.pt"),

@@ -3,12 +3,15 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,13 +45,21 @@ FLAGS = [
     *("--architecture", "resnet_v2_cifar_8", "--batch-size", "16", "--workers", "0"),
     *("--device", "cpu", "--amp", "none", "--virtual-gpus", "2"),
 ]
-TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=6", "-m"]
+RUN = ["torch.distributed.run", "--max-restarts=20"]
+LONG = ["--epochs", "40", "--save-every", "0"]
+TORCHRUN = [*RUN, "--standalone", "--nproc-per-node=2", "-m"]
 
 
-def launch(data: Path, out: Path, *more: str, torchrun: bool = False) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", *(TORCHRUN if torchrun else []), "models.train", *FLAGS]
+def launch(
+    data: Path, out: Path, *more: str, launcher: list[str] | None = None
+) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", *(launcher or []), "models.train", *FLAGS]
+    return started([*command, "--data", str(data), "-o", str(out), *more])
+
+
+def started(command: list[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [*command, "--data", str(data), "-o", str(out), *more],
+        command,
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -71,6 +82,14 @@ def weights(out: Path) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a long run of two processes that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "alone"
+    assert ended(launch(data, out, *LONG, "--devices", "2")) == 0
+    return out
 
 
 def test_two_processes_are_one_with_two_parts(data: Path, tmp_path: Path) -> None:
@@ -106,15 +125,15 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-def kill_again_and_again(process: "subprocess.Popen[str]", out: Path, times: int) -> int:
+def kill_again_and_again(launchers: "list[subprocess.Popen[str]]", out: Path, times: int) -> int:
     """Kill one of the workers each time that they have made some way; return how often."""
     done, seen = 0, 0
     deadline = time.monotonic() + 240
     draw = np.random.default_rng(0)
-    while done < times and process.poll() is None and time.monotonic() < deadline:
+    while done < times and launchers[0].poll() is None and time.monotonic() < deadline:
         path = out / "snapshot.pt"
         stamp = path.stat().st_mtime_ns if path.exists() else 0
-        found = workers_of(process.pid)
+        found = [worker for launcher in launchers for worker in workers_of(launcher.pid)]
         if stamp > seen and len(found) == 2:
             time.sleep(float(draw.uniform(0, 0.05)))
             os.kill(found[int(draw.integers(2))], signal.SIGKILL)
@@ -125,25 +144,98 @@ def kill_again_and_again(process: "subprocess.Popen[str]", out: Path, times: int
     return done
 
 
+def two_launchers(data: Path, out: Path, *more: str) -> "list[subprocess.Popen[str]]":
+    """Start two launchers of a worker each; the first keeps the store that they meet at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"
+    plan = [*RUN, "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", place]
+    return [
+        launch(data, out, *LONG, *more, launcher=[*plan, f"--rdzv-conf=is_host={host}", "-m"])
+        for host in (1, 0)
+    ]
+
+
+def same_weights(out: Path, other: Path) -> None:
+    ours, theirs = weights(out), weights(other)
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("torchrun", "times"), [(True, 5), (False, 2)], ids=["torchrun", "devices"]
+    ("launcher", "times"), [(TORCHRUN, 5), ([], 2)], ids=["torchrun", "devices"]
 )
-def test_killed_workers_come_back(torchrun: bool, times: int, data: Path, tmp_path: Path) -> None:
+def test_killed_workers_come_back(
+    launcher: list[str], times: int, data: Path, alone: Path, tmp_path: Path
+) -> None:
     """Workers killed again and again rejoin at once, and end with the bits of a run left alone.
 
     With torchrun's own group every second kill or so met what the dead worker had left in the
     launcher's store, and hung.
     """
-    more = ["--epochs", "30", "--save-every", "0", *([] if torchrun else ["--devices", "2"])]
-    alone = launch(data, tmp_path / "alone", *more, torchrun=torchrun)
-    assert ended(alone) == 0
-    killed = launch(data, tmp_path / "killed", *more, torchrun=torchrun)
-    assert kill_again_and_again(killed, tmp_path / "killed", times) == times
+    more = [] if launcher else ["--devices", "2"]
+    killed = launch(data, tmp_path, *LONG, *more, launcher=launcher)
+    assert kill_again_and_again([killed], tmp_path, times) == times
     assert ended(killed) == 0
-    ours, theirs = (weights(tmp_path / name) for name in ("killed", "alone"))
-    for name, array in theirs.items():
-        np.testing.assert_array_equal(ours[name], array)
+    same_weights(tmp_path, alone)
+
+
+@pytest.mark.slow
+def test_two_launchers_lose_nothing(data: Path, alone: Path, tmp_path: Path) -> None:
+    """With a launcher for each process, workers killed again and again rejoin.
+
+    Each launcher counts the restarts that it makes itself.
+    """
+    first, second = two_launchers(data, tmp_path / "killed")
+    assert kill_again_and_again([first, second], tmp_path / "killed", 4) == 4
+    assert [ended(one) for one in (first, second)] == [0, 0]
+    same_weights(tmp_path / "killed", alone)
+    refused = launch(data, tmp_path / "killed", *LONG, launcher=TORCHRUN)
+    assert "a run is here already; --resume goes on with it" in refused.communicate(timeout=300)[1]
+    assert refused.returncode == 1  # restarted, too, as it had never begun
+
+
+@pytest.mark.slow
+def test_a_launcher_can_be_replaced(
+    data: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that is gone, with its launcher and worker, is replaced, and nothing is lost."""
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    out = tmp_path / "killed"
+    first, second = two_launchers(data, out, "--resume")
+    while len(found := workers_of(second.pid)) == 0 or not (out / "snapshot.pt").exists():
+        time.sleep(0.05)
+    for gone in (second.pid, *found):
+        os.kill(gone, signal.SIGKILL)
+    second.communicate()
+    third = started(second.args)
+    assert kill_again_and_again([first, third], out, 1) == 1
+    assert [ended(one) for one in (first, third)] == [0, 0]
+    same_weights(out, alone)
+
+
+def test_a_name_is_for_those_that_are_there() -> None:
+    """Whatever the dead left in the store, and in whatever order processes come, they meet."""
+    store = dist.HashStore()
+    store.set("name", "dead")
+    store.set("dead/1", "nobody")
+    store.set("nobody", "dead")
+    names = set()
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+        with ThreadPoolExecutor(3) as pool:
+            found = [pool.submit(launching.meet, store, number, 3) for number in order]
+            met = {one.result(timeout=20) for one in found}
+        assert len(met) == 1
+        names |= met
+    assert len(names) == 3
+
+
+def test_a_first_process_that_does_not_come_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting has an end."""
+    monkeypatch.setattr(launching, "TIMEOUT", timedelta(seconds=0.1))
+    with pytest.raises(DeviceError, match="process 1 of 2 waits in vain for the first one"):
+        launching.meet(dist.HashStore(), 1, 2)
 
 
 @pytest.mark.slow
@@ -184,6 +276,26 @@ def test_another_number_of_processes_is_refused(data: Path, tmp_path: Path) -> N
     assert process.returncode == 1
     assert said.count("there were 1 processes, there are 2. --allow processes goes on") == 1
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_machines_without_a_common_folder_are_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that finds no snapshot where the other does would train from other weights."""
+    assert ended(launch(data, tmp_path / "0", "--epochs", "1", "--devices", "2")) == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    processes = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        processes.append(launch(data, tmp_path / rank, "--epochs", "2", "--force"))
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert "its folder (-o) has to be one that every machine sees" in said[0]
+    assert [process.returncode for process in processes] == [1, 1]
 
 
 @pytest.mark.slow
@@ -400,6 +512,23 @@ def test_one_of_all_says_what_all_have_met(
         monkeypatch.setenv("RANK", rank)
         assert training.main(["--device", "cpu"]) == 1
         assert capsys.readouterr().err == said
+
+
+def test_an_earlier_snapshot_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes that die before their first snapshot do not take up what another run has left."""
+    asked: list[Callable[[], bool]] = []
+    monkeypatch.setattr(launching, "start_many", lambda *given: asked.append(given[2]) or 0)
+    snapshot = tmp_path / "snapshot.pt"
+    snapshot.write_bytes(b"another run's")
+    assert training.main(["--devices", "2", "--force", "-o", str(tmp_path)]) == 0
+    assert not asked[0]()
+    snapshot.unlink()
+    assert not asked[0]()
+    time.sleep(0.02)  # a tick of the file system's clock
+    snapshot.write_bytes(b"its own")
+    assert asked[0]()
 
 
 def test_a_second_signal_is_obeyed_at_once() -> None:

@@ -17,6 +17,7 @@ from models.training.snapshots import (
     Snapshot,
     check_same,
     load_snapshot,
+    place_of,
     random_state,
     save_snapshot,
     set_random_state,
@@ -29,9 +30,10 @@ IDENTITY = Identity(RECIPES["enet-v2"], "a" * 64, "b" * 64, 1)
 def snapshot() -> Snapshot:
     return Snapshot(
         IDENTITY,
+        4,
         Progress(7, 1, 3.5, 1, 42.0, (1.0, 2.0, 3.0, 4.0)),
         {"weight": torch.ones(2, 3)},
-        {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]},
+        {"weight": torch.zeros(2, 3)},
         {},
         {"updates": 3, "weights": {"weight": torch.zeros(2, 3)}},
         [{"random": random_state(), "buffers": {}, "sums": (0.0,)}],
@@ -120,6 +122,21 @@ def test_every_difference_is_named() -> None:
     assert len(allowed) == 3
     other_words = replace(IDENTITY, recipe=replace(IDENTITY.recipe, differs="said otherwise"))
     assert check_same(other_words, IDENTITY, frozenset()) == []
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps", "update"),
+    [(96, 10, 13), (48, 20, 26), (192, 5, 6), (96, 2, 4), (1, 7, 14)],
+    ids=["same", "half", "double", "fewer images", "small"],
+)
+def test_the_place_in_an_epoch_is_that_of_the_images(
+    batch_size: int, steps: int, update: int
+) -> None:
+    """Three batches of 96 into the second epoch, whatever the batches and epochs are now."""
+    identity = replace(IDENTITY, recipe=replace(IDENTITY.recipe, batch_size=96))
+    then = replace(snapshot(), identity=identity, steps=10, progress=Progress(13, 1))
+    now = replace(then.identity.recipe, batch_size=batch_size)
+    assert place_of(then, now, steps) == update
 
 
 def test_leftovers_are_swept(tmp_path: Path) -> None:
