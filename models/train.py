@@ -300,7 +300,7 @@ def finish(run: Run) -> None:
     val_points = tuple((float(row.epoch), row.val_top1) for row in rows)
     print(drawn({"training error, %": train_points, "validation error, %": val_points}))
     try:
-        save_picture(folder / "curve.png", [Curve(run.recipe.name, train_points, val_points)])
+        save_picture(folder / "curve.png", [Curve(run.name, train_points, val_points)])
     except DeviceError as error:
         print(f"note: {error}", file=sys.stderr)
     for name in ("last", "best"):

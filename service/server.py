@@ -134,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Classify images over HTTP. A flag goes before its environment variable; "
         "docs/deploying.md lists the variables that have no flag."
     )
+    parser.add_argument(
+        "model", metavar="PATH", nargs="?", default=argparse.SUPPRESS, help="same as --model"
+    )
     parser.add_argument("--model", metavar="PATH", help=".onnx file or its folder (CLASSIFY_MODEL)")
     parser.add_argument(
         "--models", metavar="DIR", help="folder of .onnx files, kept up with (CLASSIFY_MODELS)"

@@ -47,7 +47,8 @@ def open_samples(
         )
     if classes is not None and len(samples.classes) != classes:
         raise DataError(
-            f"{samples.name}: found {len(samples.classes):,} classes, expected {classes:,}"
+            f"{samples.name}: found {len(samples.classes):,} classes, expected {classes:,}; "
+            f"`relume train --classes {len(samples.classes)}` trains as many"
         )
     return samples
 

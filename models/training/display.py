@@ -10,6 +10,7 @@ from models.terminal import escaped
 
 BAR = 24  # characters
 OFTEN_S = 0.2  # between two drawings of the bar
+SELDOM_S = 60.0  # between two lines where there is no terminal
 
 
 class Bar:
@@ -18,7 +19,7 @@ class Bar:
     def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
         self.images, self.waited = 0, 0.0
         self._title, self._total, self._begun_at = title, total, done
-        self._live = shown and sys.stderr.isatty()
+        self._shown, self._live = shown, sys.stderr.isatty()
         self._start = self._drawn = time.perf_counter()
 
     @property
@@ -40,23 +41,25 @@ class Bar:
         """Count an update."""
         self.images += images
         self.waited += waited
-        if self._live and time.perf_counter() - self._drawn > OFTEN_S:
+        every = OFTEN_S if self._live else SELDOM_S
+        if self._shown and time.perf_counter() - self._drawn > every:
             self._drawn = time.perf_counter()
             self._draw(done)
 
     def _draw(self, done: int) -> None:
         filled = "#" * round(BAR * done / max(self._total, 1))
+        begin, end = ("\r\033[K", "") if self._live else ("", "\n")
         left = self.seconds / max(done - self._begun_at, 1) * (self._total - done)
         line = (
             f"{self._title} [{filled:{BAR}}] {done:,}/{self._total:,}  "
             f"{self.images_per_second:,.0f} images/s  {clock(left)} left  "
             f"data {self.wait:.0%}"
         )
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        print(f"{begin}{line}", end=end, file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Take the bar away."""
-        if self._live:
+        if self._shown and self._live:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 

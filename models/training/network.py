@@ -123,8 +123,10 @@ def read_start(
     return checkpoints.read(path), load_optimizer(beside) if with_optimizer else None
 
 
-def take_weights(module: nn.Module, begun: Checkpoint, recipe: Recipe) -> None:
-    """Load a checkpoint's weights and statistics.
+def take_weights(module: nn.Module, begun: Checkpoint, recipe: Recipe) -> list[str]:
+    """Load a checkpoint's weights and statistics; return the names of those that begin anew.
+
+    These are the last layer's, where the recipe has another number of classes.
 
     Raises:
         RecipeError: It is of another network.
@@ -138,14 +140,28 @@ def take_weights(module: nn.Module, begun: Checkpoint, recipe: Recipe) -> None:
     given = {name: torch.from_numpy(array.copy()) for name, array in begun.network.tensors.items()}
     wanted = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
     extra = {name for name in wanted if name.startswith("aux.")}  # an artifact has no such head
-    odd = [
-        name
+    shapes = {
+        name: tuple(tuple(one[name].shape) if name in one else None for one in (given, wanted))
         for name in (wanted.keys() | given.keys()) - extra
-        if name not in given or name not in wanted or given[name].shape != wanted[name].shape
+    }
+    odd = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
+    classes = (len(begun.spec.labels), recipe.classes)
+    head = [
+        name
+        for name, (theirs, ours) in odd.items()
+        if theirs and ours and (theirs[0], ours[0]) == classes and theirs[1:] == ours[1:]
     ]
-    if odd:
-        raise RecipeError(f"--init: tensors that do not fit: {', '.join(sorted(odd)[:5])}")
-    module.load_state_dict(given, strict=False)
+    if len(head) < len(odd):
+        said = [
+            f"{name} {' and '.join(map(_shape, pair))}" for name, pair in sorted(odd.items())[:5]
+        ]
+        raise RecipeError(f"--init: tensors that do not fit, theirs and ours: {'; '.join(said)}")
+    module.load_state_dict({k: v for k, v in given.items() if k not in head}, strict=False)
+    return sorted(head)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "none" if shape is None else " x ".join(map(str, shape)) or "a number"
 
 
 class Average:

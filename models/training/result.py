@@ -30,9 +30,9 @@ FORMAT = "relume-training"
 
 
 def checkpoint_of(
-    recipe: Recipe, make: Factory, weights: Mapping[str, torch.Tensor], samples: Samples
+    name: str, recipe: Recipe, make: Factory, weights: Mapping[str, torch.Tensor], samples: Samples
 ) -> Checkpoint:
-    """Return a run's weights as a verified checkpoint.
+    """Return a run's weights as a verified checkpoint of that name.
 
     Raises:
         ArtifactError: The network does something that graphs have no word for.
@@ -43,7 +43,7 @@ def checkpoint_of(
     network = trace(module.eval(), [(2, 3, *spec.crop)])
     decided = f"{recipe.to_json()}\n{samples.digest}".encode()
     made = ModelSpec(
-        name=recipe.name,
+        name=name,
         input=spec,
         labels=labels_of(samples.classes),
         output=_output_kind(network.graph),

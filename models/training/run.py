@@ -15,18 +15,17 @@ from models.data import open_samples
 from models.data.order import Balanced, Order, Shuffled
 from models.data.samples import Samples
 from models.data.small_images import Split, fashion_mnist
-from models.errors import ArtifactError, ParityError, RecipeError, ResumeError
-from models.files import writing
+from models.errors import ParityError, RecipeError, ResumeError
 from models.optimizer import Optimizer
 from models.presets import PRESETS
 from models.recipes import DEFAULT, Recipe
 from models.terminal import described
 from models.training import snapshots
 from models.training.display import tell_damage
-from models.training.flags import RECIPE_FILE, Options
-from models.training.log import LINES, TABLE, Log
+from models.training.flags import Options
+from models.training.folder import START, prepare_folder, take_folder
+from models.training.log import Log
 from models.training.network import (
-    CONVERTED,
     Average,
     Factory,
     factory_of,
@@ -48,9 +47,6 @@ from models.training.updates import (
 )
 
 SPLITS: tuple[Split, Split] = ("train", "val")
-LOGS = (LINES, TABLE)
-LEFT = ("best.pt", "best.onnx", "last.pt", "last.onnx", "curve.png")  # what a run leaves
-START = f"{CONVERTED}.pt"
 DRAWS = 1_000_003  # between the seeds of two processes' dropout; the recipe's own gives the weights
 
 
@@ -85,6 +81,11 @@ class Run:
         return self.recipe.steps(len(self.train))
 
     @property
+    def name(self) -> str:
+        """What its artifacts are called: as its folder, for the recipe may have other images."""
+        return self.options.out.resolve().name.replace("@", "-") or self.recipe.name
+
+    @property
     def identity(self) -> Identity:
         """What a run that goes on from this one's snapshot must have in common with it."""
         return Identity(self.recipe, self.train.digest, self.val.digest, self.processes.world)
@@ -103,7 +104,9 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     network, computes = build_network(recipe, options, processes, make)
     optimizer = build_optimizer(recipe, network)
     if checkpoint is not None and not options.resume:
-        take_weights(network, checkpoint, recipe)
+        anew = take_weights(network, checkpoint, recipe)
+        if anew and processes.leads:
+            print(f"--init: {recipe.classes:,} classes, so that {', '.join(anew)} begin anew")
     if state is not None:
         take_buffers(optimizer, network, state.buffers)
     run = Run(
@@ -125,7 +128,8 @@ def begin(recipe: Recipe, options: Options, processes: Processes, stop: Stop) ->
     if options.resume:
         restore(run, snapshots.load_snapshot(options.out / snapshots.NAME))
     check_agreed(run)
-    take_folder(run, checkpoint)
+    if processes.leads and not options.resume:
+        take_folder(recipe, options, checkpoint)
     return run
 
 
@@ -137,42 +141,6 @@ def check_agreed(run: Run) -> None:
         if said := identity.differences(found[0][0]).values():
             raise ResumeError(f"process {rank} against the first one: {'; '.join(said)}")
     snapshots.check_shared([place for _, *place in found])
-
-
-def prepare_folder(options: Options, processes: Processes) -> None:
-    """Make the run's folder; what an earlier run left in it stays until `take_folder`.
-
-    Raises:
-        ArtifactError: A run is in it already, and neither goes on nor is to be replaced.
-        ResumeError: Not every process sees the same folder.
-    """
-    path = options.out / snapshots.NAME
-    snapshots.check_shared(processes.share((options.resume, path.exists())))
-    if path.exists() and not (options.resume or options.force):
-        raise ArtifactError(
-            f"{path}: a run is here already; --resume goes on with it, --force begins anew, "
-            "-o chooses another folder"
-        )
-    if processes.leads:
-        options.out.mkdir(parents=True, exist_ok=True)
-        snapshots.sweep(options.out)
-
-
-def take_folder(run: Run, checkpoint: Checkpoint | None) -> None:
-    """Replace an earlier run, now that nothing stands against this one, which has its recipe there.
-
-    What this one starts from stays, wherever it is.
-    """
-    options = run.options
-    if options.resume or not run.processes.leads:
-        return
-    start = options.init.resolve() if options.init is not None else None
-    for name in (snapshots.NAME, *LOGS, *(LEFT if options.force else ())):
-        if (path := options.out / name).resolve() != start:
-            path.unlink(missing_ok=True)
-    keep_start(options, checkpoint)
-    with writing() as files:
-        snapshots.save_recipe(files.new(options.out / RECIPE_FILE), run.recipe)
 
 
 def open_data(recipe: Recipe, options: Options, processes: Processes) -> tuple[Samples, Samples]:
@@ -216,15 +184,6 @@ def start_of(recipe: Recipe, options: Options) -> tuple[Checkpoint | None, Optim
         return None, None
     given, preset = options.init, recipe.evaluation
     return read_start(given, options.out, preset, with_optimizer=options.optimizer)
-
-
-def keep_start(options: Options, checkpoint: Checkpoint | None) -> None:
-    """Keep what a run starts from, whose graph a network of no known class needs to go on."""
-    path = options.out / START
-    if checkpoint is None:
-        path.unlink(missing_ok=True)
-    else:
-        write_pt(path, checkpoint)
 
 
 def build_network(
@@ -413,5 +372,5 @@ def keep(run: Run, name: str) -> None:
         OSError: It could not be written.
         ParityError: The weights are not finite.
     """
-    made = checkpoint_of(run.recipe, run.make, weights_of(run), run.val)
+    made = checkpoint_of(run.name, run.recipe, run.make, weights_of(run), run.val)
     write_pt(run.options.out / f"{name}.pt", made)

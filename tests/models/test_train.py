@@ -100,7 +100,7 @@ def test_a_run_leaves_an_artifact(whole: Path, data: Path) -> None:
     rows = read_epochs(whole / "log.csv")
     best = min(rows, key=lambda row: row.val_top1)
     module, spec = load(whole / "best.pt")
-    assert (spec.name, spec.architecture) == ("fashion-mnist", "resnet_v2_cifar_8")
+    assert (spec.name, spec.architecture) == ("whole", "resnet_v2_cifar_8")
     assert [one.name for one in spec.labels] == list("0123456789")
     assert spec.input is not None
     samples, view = open_samples(data, "val"), evaluation(spec.input)
@@ -545,7 +545,7 @@ def test_beginning_anew_destroys_nothing_before_it_can(
 
     monkeypatch.setattr(training, "update", interrupted)
     assert run(data, out, "--force", "--init", str(out / "best.pt")) == 1
-    assert {path.name for path in out.iterdir()} == {"recipe.json", "best.pt"}
+    assert {path.name for path in out.iterdir()} == {"recipe.json", "best.pt", "init.pt"}
     assert run(data, out, "--force") == 1
     assert {path.name for path in out.iterdir()} == {"recipe.json"}
 

@@ -1,5 +1,6 @@
 """The network of a run: what a recipe asks for, begun elsewhere, averaged."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,18 +10,21 @@ from models.checkpoint import Checkpoint
 from models.errors import RecipeError
 from models.recipes import RECIPES, changed
 from models.report import Report
-from models.spec import ModelSpec, Origin
+from models.spec import Label, ModelSpec, Origin
 from models.trace import trace
 from models.training.network import Average, factory_of, set_bn_momentum, take_weights
 
 SMALL = changed(RECIPES["fashion-mnist"], {"architecture": "resnet_v2_cifar_8"})
 
 
-def checkpoint(module: nn.Module, architecture: str | None, size: int = 32) -> Checkpoint:
+def checkpoint(
+    module: nn.Module, architecture: str | None, size: int = 32, classes: int = 0
+) -> Checkpoint:
     network = trace(module.eval(), [(2, 3, size, size)])
+    labels = tuple(Label(None, str(one)) for one in range(classes))
     origin = Origin("torch7-binary", "x.t7", "0" * 64, "flag")
     return Checkpoint(
-        ModelSpec("x", None, (), "logits", architecture, origin), network, Report((), None)
+        ModelSpec("x", None, labels, "logits", architecture, origin), network, Report((), None)
     )
 
 
@@ -76,11 +80,26 @@ def test_images_that_do_not_fit_are_refused(given: dict[str, str], message: str)
 
 
 def test_tensors_that_do_not_fit_are_named() -> None:
-    """A checkpoint of the same class with other shapes is refused."""
+    """A checkpoint of the same class with other shapes is refused, with both."""
     recipe = changed(SMALL, {"classes": "12"})
-    given = checkpoint(factory_of(recipe)(), "resnet_v2_cifar_8")
-    with pytest.raises(RecipeError, match="tensors that do not fit: classifier.bias, classifier.w"):
+    given = checkpoint(factory_of(recipe)(), "resnet_v2_cifar_8")  # which does not say its classes
+    message = "theirs and ours: classifier.bias 12 and 10; classifier.weight 12 x 64 and 10 x 64"
+    with pytest.raises(RecipeError, match=message):
         take_weights(factory_of(SMALL)(), given, SMALL)
+
+
+def test_other_classes_begin_anew() -> None:
+    """The last layer of a checkpoint of other classes is not taken; everything else is."""
+    recipe = changed(SMALL, {"classes": "12"})
+    given = checkpoint(factory_of(recipe)(), "resnet_v2_cifar_8", classes=12)
+    module = factory_of(SMALL)()
+    before = module.get_parameter("classifier.weight").clone()
+    assert take_weights(module, given, SMALL) == ["classifier.bias", "classifier.weight"]
+    assert torch.equal(module.get_parameter("classifier.weight"), before)
+    taken = module.get_parameter("stages.0.0.branch.conv1.weight")
+    assert np.array_equal(
+        taken.detach().numpy(), given.network.tensors["stages.0.0.branch.conv1.weight"]
+    )
 
 
 def test_batch_norm_follows_the_recipe() -> None:

@@ -68,6 +68,14 @@ def test_a_bar_counts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     bar.clear()
     said = capsys.readouterr().err
     assert "epoch 1/2 [##############          ] 60/100  32 images/s  0:40 left  data 25%" in said
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    lines = Bar("epoch 1/2", 100, 50, shown=True)
+    for now[0] in (20.0, 60.0, 80.0):
+        lines.advance(60, 320, 2.5)
+    lines.clear()
+    said = capsys.readouterr().err
+    assert said.startswith("epoch 1/2 [")
+    assert said.count("\n") == 1
     quiet = Bar("epoch 1/2", 100, 50, shown=False)
     quiet.advance(60, 320, 2.5)
     assert quiet.images == 320
