@@ -17,6 +17,7 @@ OTHER_RUNTIME := $(if $(filter gpu,$(EXTRA)),onnxruntime,onnxruntime-gpu)
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 RUN := $(VENV)/run-$(EXTRA)
 DEV := $(VENV)/dev-$(EXTRA)
+EACH_CORE := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 help:
 	@echo "make demo   convert the example network, serve it, classify the example pictures"
@@ -32,10 +33,11 @@ demo: $(RUN)
 	@$(VENV)/bin/python examples/demo.py --port $(PORT) $(ARGS)
 
 test: $(DEV)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m "not slow" -n auto --dist loadfile $(ARGS)
+	$(EACH_CORE) -m "not slow" $(ARGS)
 
 proof: $(DEV)
-	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+	$(EACH_CORE) -m "slow and not quiet" $(ARGS)
+	$(VENV)/bin/python -m pytest -m "slow and quiet" $(ARGS)
 
 lint: $(DEV)
 	$(VENV)/bin/ruff check

@@ -27,7 +27,7 @@ from tests.service.conftest import encoded, plain
 from tests.service.test_catalog import write
 from tests.service.test_main import running
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.quiet, pytest.mark.anyio]
 RED = encoded(plain("red", (320, 240)), "JPEG")
 OVERLOAD_S = 60
 
