@@ -531,6 +531,15 @@ def test_an_earlier_snapshot_is_not_gone_on_with(
     assert asked[0]()
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C do what it does, which a shell's `&` has ended for all that it started."""
+    given = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, given)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_signal_is_obeyed_at_once() -> None:
     """The first is noted, the second does what it always did; afterwards all is as before."""
     before = signal.getsignal(signal.SIGINT)
