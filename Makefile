@@ -37,8 +37,10 @@ test: $(DEV)
 	$(EACH_CORE) -m "not slow" $(ARGS)
 
 proof: $(DEV)
-	$(EACH_CORE) -m "slow and not quiet" $(ARGS) $(NONE_CHOSEN)
-	$(VENV)/bin/python -m pytest -m "slow and quiet" $(ARGS) $(NONE_CHOSEN)
+	failed=0; \
+	$(EACH_CORE) -m "slow and not quiet" $(ARGS) $(NONE_CHOSEN) || failed=1; \
+	$(VENV)/bin/python -m pytest -m "slow and quiet" $(ARGS) $(NONE_CHOSEN) || failed=1; \
+	exit $$failed
 
 lint: $(DEV)
 	$(VENV)/bin/ruff check

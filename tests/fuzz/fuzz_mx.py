@@ -7,7 +7,6 @@ what FOLDER keeps. An input that begins as JSON is read as a symbol, every other
 """
 
 import json
-import resource
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ with atheris.instrument_imports(include=["converters.mx.params", "converters.mx.
 
 from models.errors import FormatError  # noqa: E402  # after sys.path
 from tests.fuzz.seeds import mxnet_seeds  # noqa: E402
+from tests.memory import peak_kb  # noqa: E402
 
 LIMITS = ["-timeout=2", "-rss_limit_mb=8192", "-max_len=8192"]
 MAX_GROWTH = 50_000  # kB that one input may add to the process's peak
@@ -32,7 +32,7 @@ WORDS = [
 
 def read(data: bytes) -> None:
     """Read an input, and every number of it."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kb()
     try:
         if data[:1] in b"{[":
             symbol.read_data(Path("fuzzed-symbol.json"), data)
@@ -42,7 +42,7 @@ def read(data: bytes) -> None:
                     array.max()
     except FormatError:
         pass
-    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > MAX_GROWTH:
+    if peak_kb() - before > MAX_GROWTH:
         raise MemoryError(f"an input of {len(data):,} bytes took more than {MAX_GROWTH:,} kB")
 
 

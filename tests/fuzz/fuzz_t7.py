@@ -9,7 +9,6 @@ which is in the extra `dev`.
 """
 
 import json
-import resource
 import sys
 from pathlib import Path
 
@@ -30,6 +29,7 @@ with atheris.instrument_imports(include=["converters.t7"]):
 
 from models.errors import FormatError  # noqa: E402  # after sys.path
 from tests.fuzz.seeds import seeds  # noqa: E402
+from tests.memory import peak_kb  # noqa: E402
 
 # Seconds for an input; the fuzzer itself grows by a GB in some hours.
 LIMITS = ["-timeout=2", "-rss_limit_mb=8192", "-max_len=4096"]
@@ -38,14 +38,14 @@ MAX_GROWTH = 50_000  # kB that one input may add to the process's peak
 
 def read(data: bytes) -> None:
     """Read an input, and every number of it."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_kb()
     try:
         for found in walk(reader.read_data(Path("fuzzed.t7"), data)):
             if isinstance(found, (Storage, Tensor)):
                 found.array().max(initial=0)
     except FormatError:
         pass
-    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > MAX_GROWTH:
+    if peak_kb() - before > MAX_GROWTH:
         raise MemoryError(f"an input of {len(data):,} bytes took more than {MAX_GROWTH:,} kB")
 
 

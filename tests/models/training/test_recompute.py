@@ -96,19 +96,19 @@ def test_a_network_without_blocks_is_refused() -> None:
 
 
 MEASURE = """
-import resource, sys, torch
+import sys, torch
 from functools import partial
 from models.architectures import create
 from models.training.recompute import find_units, plan, recompute
+from tests.memory import peak_kb
 make = partial(create, "resnet_v2_200")
 network = make().train()
 if sys.argv[1] == "yes":
     units = find_units(make, (8, 3, 224, 224))
     recompute(network, units, plan(units))
 images = torch.rand(8, 3, 224, 224)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 network(images).square().mean().backward()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_kb() * 1024)
 """
 
 
