@@ -40,6 +40,7 @@ COMMANDS = {
     "evaluate": Command("models.evaluate", "main", "count the errors of an artifact on a data set"),
     "plot": Command("relume.plot", "main", "draw the curves of training logs"),
     "serve": Command("service.server", "main", "answer images over HTTP"),
+    "doctor": Command("relume.doctor", "main", "say what is installed here and what computes"),
 }
 
 

@@ -1,0 +1,106 @@
+"""The doctor says what computes here, by computing, and what to do where nothing does."""
+
+import importlib.metadata
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from models.engines import Engine
+from relume import doctor
+from relume.__main__ import main
+from relume.doctor import RELU, SMI_S, findings
+
+
+def found(part: str) -> doctor.Finding:
+    return next(one for one in findings() if one.part == part)
+
+
+def test_the_graph_is_a_relu() -> None:
+    """What the engines are tried with is a whole model of one operator."""
+    model = onnx.load_model_from_string(RELU)
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["Relu"]
+
+
+def test_engines_are_tried(capsys: pytest.CaptureFixture[str]) -> None:
+    """OpenVINO and onnxruntime compute here; the package for CPUs has no CUDA, and says so."""
+    assert main(["doctor", "--json"]) == 0
+    told = {one["part"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert told["onnxruntime cpu float32"]["state"] == "works"
+    assert told["openvino cpu float32"]["state"] == "works"
+    assert told["torch"]["said"] == importlib.metadata.version("torch")
+    cuda = told["onnxruntime cuda float32"]
+    assert cuda["state"] == "works" or "pip install 'relume[gpu]'" in cuda["said"]
+
+
+def test_an_engine_that_is_wrong_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Running is not enough: the numbers have to be right."""
+
+    class Wrong(Engine):
+        name = "wrong 1.0"
+
+        def run(self, batch: np.ndarray, *, alone: bool) -> np.ndarray:
+            return batch
+
+    monkeypatch.setattr(doctor, "open_engine", lambda *_: Wrong())
+    one = found("onnxruntime cpu float32")
+    assert one.state == "broken"
+    assert one.said == "wrong 1.0 gives [-1.0, 0.5, 2.0]"
+
+
+def test_what_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What relume needs is broken without it and gives 1; what is optional says what it is for."""
+    whole = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name in ("pillow", "nncf"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return whole(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "! pillow                   not installed: pip install pillow" in lines
+    assert any(line.startswith("- nncf") and "relume[quantize]" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("answer", "state", "said"),
+    [
+        (FileNotFoundError("nvidia-smi"), "absent", "no nvidia-smi that answers"),
+        (subprocess.TimeoutExpired("nvidia-smi", SMI_S), "absent", "no nvidia-smi that answers"),
+        ((9, "Driver/library version mismatch\n"), "broken", "nvidia-smi: Driver/library version"),
+        ((0, "H100, 580.1, 80 GiB\nH100, 580.1, 80 GiB\n"), "works", "80 GiB; H100, 580.1"),
+    ],
+)
+def test_the_driver_is_asked(
+    answer: Any, state: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver may be away, hang, be broken, or list its GPUs."""
+
+    def run(*_: Any, **__: Any) -> subprocess.CompletedProcess[str]:
+        if isinstance(answer, Exception):
+            raise answer
+        return subprocess.CompletedProcess("nvidia-smi", answer[0], answer[1])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    one = found("NVIDIA driver")
+    assert one.state == state
+    assert said in one.said
+
+
+def test_a_container_s_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit below the machine's memory is told beside it; `max` is none."""
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(doctor, "MEMORY_LIMIT", limit)
+    limit.write_text("512000000\n")
+    assert found("memory").said.endswith(", of which this container may use 512.0 MB")
+    limit.write_text("max\n")
+    assert "container" not in found("memory").said
