@@ -1,8 +1,8 @@
 """Take the README's picture of the page: `python examples/page.py -o docs/page.png`.
 
-It converts the example network where that has not been done, serves it, drops two example pictures on
-the page in a Chromium, and writes what is seen once both are answered. Needs playwright, and a Chromium
-that is on the path or that `RELUME_CHROMIUM` names.
+It converts the example network where that has not been done, serves it, gives two example pictures
+to the page in a Chromium, and writes what is seen once both are answered. Needs playwright, and a
+Chromium that is on the path or that `RELUME_CHROMIUM` names.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Everything in the README is run, and what it claims is what the code says.
 
-A command that takes minutes, or a machine that tests do not have, is run by another test; that one is
-named here, and has to exist.
+A command that takes minutes, or a machine that tests do not have, is run by another test; that one
+is named here, and has to exist.
 """
 
 import json
