@@ -1,0 +1,80 @@
+"""What the site has besides the files of docs/: MkDocs calls this module (mkdocs.yml, `hooks`).
+
+Pages link to each other by paths in the repository, so that they read well on a Git host. Some of
+those lie outside docs/; they become pages of the site here, and links follow.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from docs import commands
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTSIDE = {  # what pages link to outside docs/, and what it is in the site
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "examples/NOTICE.md": "notice.md",
+    "LICENSE": "license.txt",
+}
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """Replace each pattern of the navigation by the pages that there are."""
+    config.nav = [entry for entry in map(expanded, config.nav or []) if entry is not None]
+
+
+def expanded(entry: Any) -> Any:
+    """Return an entry of the navigation whose pattern is a list of pages; None if there are none."""
+    ((title, target),) = entry.items()
+    if not isinstance(target, str) or "*" not in target:
+        return entry
+    folder = ROOT / "docs"
+    pages = sorted(folder.glob(target), key=lambda page: (page.stem != "index", page.name))
+    return {title: [page.relative_to(folder).as_posix() for page in pages]} if pages else None
+
+
+def on_files(files: Files, config: MkDocsConfig) -> None:
+    """Add the pages from outside docs/ and the one that the commands write."""
+    for source, target in OUTSIDE.items():
+        text = (ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, target, content=text))
+    files.append(File.generated(config, "commands.md", content=commands.page()))
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Return a page whose links lead to pages of the site."""
+    target = page.file.src_uri
+    return relinked(markdown, source_of(target), target)
+
+
+def source_of(target: str) -> str:
+    """Return where in the repository a page of the site comes from."""
+    sources = {there: source for source, there in OUTSIDE.items()}
+    return sources.get(target, f"docs/{target}")
+
+
+def relinked(text: str, source: str, target: str) -> str:
+    """Return a page's text with links that lead from its place in the site.
+
+    What is in the repository and not in the site (code, for one) keeps its text without a link; what
+    is in neither stays as it is, for MkDocs to complain about.
+    """
+
+    def replaced(link: re.Match[str]) -> str:
+        picture, words, path, anchor = link.groups()
+        found = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+        inside = OUTSIDE.get(found, found.removeprefix("docs/"))
+        if inside != found:
+            start = posixpath.dirname(target) or "."
+            return f"{picture}[{words}]({posixpath.relpath(inside, start)}{anchor or ''})"
+        return words if (ROOT / found).exists() and not picture else link[0]
+
+    return LINK.sub(replaced, text)
