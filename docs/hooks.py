@@ -14,6 +14,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from docs import commands
+from models import errors
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = {  # what pages link to outside docs/, and what it is in the site
@@ -23,6 +24,7 @@ OUTSIDE = {  # what pages link to outside docs/, and what it is in the site
     "examples/NOTICE.md": "notice.md",
     "LICENSE": "license.txt",
 }
+ERRORS_END = "api.md"  # this page: with the tree that the module draws
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
@@ -50,8 +52,10 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Return a page whose links lead to pages of the site."""
+    """Return a page whose links lead to pages of the site, the one of the API with the errors."""
     target = page.file.src_uri
+    if target == ERRORS_END:
+        markdown += f"\n```text\n{errors.__doc__}```\n"
     return relinked(markdown, source_of(target), target)
 
 
