@@ -6,11 +6,15 @@ those lie outside docs/; they become pages of the site here, and links follow.
 
 import posixpath
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure import StructureItem
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Link, Navigation, Section
 from mkdocs.structure.pages import Page
 
 from docs import commands
@@ -34,7 +38,10 @@ def on_config(config: MkDocsConfig) -> None:
 
 
 def expanded(entry: Any) -> Any:
-    """Return an entry of the navigation whose pattern is a list of pages; None if there are none."""
+    """Return an entry of the navigation, a pattern as its pages; None where there is none.
+
+    The first is the folder's `index.md`.
+    """
     ((title, target),) = entry.items()
     if not isinstance(target, str) or "*" not in target:
         return entry
@@ -49,6 +56,24 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, target, content=text))
     files.append(File.generated(config, "commands.md", content=commands.page()))
+
+
+def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> None:
+    """Lead entries of the navigation that are sections of pages, `PAGE.md#SECTION`, there."""
+    for entry in _entries(nav.items):
+        if isinstance(entry, Link):
+            page, _, section = entry.url.partition("#")
+            file = files.get_file_from_path(page)
+            if file is None:
+                raise PluginError(f"mkdocs.yml: nav: no page {entry.url}")
+            entry.url = f"{file.url}#{section}"
+
+
+def _entries(items: Iterable[StructureItem]) -> Iterator[StructureItem]:
+    for item in items:
+        yield item
+        if isinstance(item, Section):
+            yield from _entries(item.children)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -68,8 +93,8 @@ def source_of(target: str) -> str:
 def relinked(text: str, source: str, target: str) -> str:
     """Return a page's text with links that lead from its place in the site.
 
-    What is in the repository and not in the site (code, for one) keeps its text without a link; what
-    is in neither stays as it is, for MkDocs to complain about.
+    What is in the repository and not in the site (code, for one) keeps its text without a link;
+    what is in neither stays as it is, for MkDocs to complain about.
     """
 
     def replaced(link: re.Match[str]) -> str:
