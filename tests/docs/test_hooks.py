@@ -70,7 +70,7 @@ def test_a_pattern_of_the_navigation_is_the_pages_that_there_are(
 def test_sections_of_pages_are_entries_of_the_navigation() -> None:
     """`PAGE.md#SECTION` leads there; a page that is not there stops the build."""
     config = load_config(str(ROOT / "mkdocs.yml"))
-    files = Files([File.generated(config, "deploying.md", content="")])
+    files = Files([File("deploying.md", config.docs_dir, config.site_dir, use_directory_urls=True)])
     link = Link("Settings", "deploying.md#settings")
     hooks.on_nav(Navigation([Section("Reference", [link])], []), config, files)
     assert link.url == "deploying/#settings"
