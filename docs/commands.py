@@ -9,7 +9,6 @@ from unittest.mock import patch
 from relume.__main__ import COMMANDS, main
 
 WIDTH = "88"  # columns; argparse breaks its lines there
-MORE = re.compile(r"relume ([a-z][\w .-]+) --help\s+says\s+more")  # another form of the command
 SUBCOMMAND = re.compile(r"^ {4}([a-z][a-z0-9-]*)(?:\s|$)", re.MULTILINE)  # argparse's layout
 
 HEAD = """\
@@ -29,8 +28,6 @@ def page() -> str:
         sections += [f"## relume {name}\n", f"{summary}.\n", _fenced(text)]
         for sub in SUBCOMMAND.findall(text):
             sections += [f"### relume {name} {sub}\n", _fenced(help_of(name, sub))]
-        for other in MORE.findall(text):
-            sections += [f"### relume {other}\n", _fenced(help_of(*other.split()))]
     return "\n".join(sections)
 
 
