@@ -51,7 +51,7 @@ lint: $(DEV)
 
 # The variable silences a notice about MkDocs 2, which pyproject.toml excludes.
 docs: $(DEV)
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --site-dir $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --site-dir $(SITE)
 	@echo "to read it: python3 -m http.server --directory $(SITE)"
 
 format: $(DEV)

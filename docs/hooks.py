@@ -29,12 +29,18 @@ OUTSIDE = {  # what pages link to outside docs/, and what it is in the site
     "LICENSE": "license.txt",
 }
 ERRORS_END = "api.md"  # this page: with the tree that the module draws
+FENCED = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
+LIST = re.compile(r"^- .*(?:\n+(?: {2}|- ).*)*", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 
 
 def on_config(config: MkDocsConfig) -> None:
     """Replace each pattern of the navigation by the pages that there are."""
-    config.nav = [entry for entry in map(expanded, config.nav or []) if entry is not None]
+    config.nav = _all_expanded(config.nav or [])
+
+
+def _all_expanded(entries: list[Any]) -> list[Any]:
+    return [entry for entry in map(expanded, entries) if entry is not None]
 
 
 def expanded(entry: Any) -> Any:
@@ -43,7 +49,9 @@ def expanded(entry: Any) -> Any:
     The first is the folder's `index.md`.
     """
     ((title, target),) = entry.items()
-    if not isinstance(target, str) or "*" not in target:
+    if isinstance(target, list):
+        return {title: _all_expanded(target)}
+    if "*" not in target:
         return entry
     folder = ROOT / "docs"
     pages = sorted(folder.glob(target), key=lambda page: (page.stem != "index", page.name))
@@ -81,7 +89,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     target = page.file.src_uri
     if target == ERRORS_END:
         markdown += f"\n```text\n{errors.__doc__}```\n"
-    return relinked(markdown, source_of(target), target)
+    return indented(relinked(markdown, source_of(target), target))
 
 
 def source_of(target: str) -> str:
@@ -107,3 +115,17 @@ def relinked(text: str, source: str, target: str) -> str:
         return words if (ROOT / found).exists() and not picture else link[0]
 
     return LINK.sub(replaced, text)
+
+
+def indented(text: str) -> str:
+    """Return a page's text with what belongs to an item of a list two spaces further in.
+
+    Git hosts count from the item's text, as CommonMark has it, Python-Markdown by fours.
+    """
+
+    def further(block: re.Match[str]) -> str:
+        return re.sub(r"^(?= {2})", "  ", block[0], flags=re.MULTILINE)
+
+    parts = FENCED.split(text)
+    parts[::2] = [LIST.sub(further, part) for part in parts[::2]]
+    return "".join(parts)

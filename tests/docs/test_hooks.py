@@ -14,7 +14,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Link, Navigation, Section
 
 from docs import hooks
-from docs.hooks import OUTSIDE, expanded, relinked, source_of
+from docs.hooks import OUTSIDE, expanded, indented, relinked, source_of
 from tests.oracles import ROOT
 
 BUILD_S = 240  # five seconds, under load a multiple of that
@@ -62,9 +62,8 @@ def test_a_pattern_of_the_navigation_is_the_pages_that_there_are(
         (tmp_path / "docs" / "errors" / f"{name}.md").touch()
     assert expanded(entry) == {"Errors": ["errors/index.md", "errors/a.md", "errors/z.md"]}
     assert expanded({"Home": "index.md"}) == {"Home": "index.md"}
-    assert expanded({"Guides": [{"Convert": "converting.md"}]}) == {
-        "Guides": [{"Convert": "converting.md"}]
-    }
+    nested = expanded({"Reference": [{"Formats": "formats.md"}, entry, {"None": "none/*.md"}]})
+    assert nested == {"Reference": [{"Formats": "formats.md"}, expanded(entry)]}
 
 
 def test_sections_of_pages_are_entries_of_the_navigation() -> None:
@@ -77,6 +76,13 @@ def test_sections_of_pages_are_entries_of_the_navigation() -> None:
     lost = Navigation([Link("Lost", "lost.md#there")], [])
     with pytest.raises(PluginError, match=r"nav: no page lost\.md#there"):
         hooks.on_nav(lost, config, files)
+
+
+def test_what_belongs_to_an_item_stays_with_it() -> None:
+    """Code and paragraphs of a list, which two programs indent differently; fences are left."""
+    fence = "```\n- no list\n  of ours\n```\n"
+    page = f"- a\n  b\n\n      $ ls\n- c\n\n  d\n\ne\n\n    f\n\n{fence}"
+    assert indented(page) == (f"- a\n    b\n\n        $ ls\n- c\n\n    d\n\ne\n\n    f\n\n{fence}")
 
 
 def listed(nav: Any) -> list[str]:
