@@ -1,9 +1,10 @@
 # Everything here sets up what it needs in .venv first; all it wants is make and Python 3.11 or newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint proof format clean
+.PHONY: help demo test lint proof docs format clean
 
 VENV := .venv
+SITE := build/site
 PORT ?= 8000
 ARGS ?=
 
@@ -25,6 +26,7 @@ help:
 	@echo "make test   run the tests; ARGS='-k name' chooses"
 	@echo "make proof  run the long tests"
 	@echo "make lint   check style and types"
+	@echo "make docs   build the documentation as a site, in $(SITE)"
 	@echo "make format lay the code out"
 	@echo "make clean  remove $(VENV) and what tools left behind"
 	@echo
@@ -46,6 +48,11 @@ lint: $(DEV)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+
+# The variable silences a notice about MkDocs 2, which pyproject.toml excludes.
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --site-dir $(SITE)
+	@echo "to read it: python3 -m http.server --directory $(SITE)"
 
 format: $(DEV)
 	$(VENV)/bin/ruff check --fix

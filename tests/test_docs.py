@@ -1,13 +1,17 @@
 """The documents say what the code does."""
 
 import re
+import struct
 from pathlib import Path
 
 import pytest
 
 from converters import cli
+from converters.mx import params, symbol
+from converters.t7 import reader
 from docs import layers, mxnet
 from models import errors
+from models.data.records import RecordFile
 from models.presets import PRESETS
 from relume import precision
 from relume.__main__ import COMMANDS
@@ -18,7 +22,7 @@ from service.settings import KEYS, Settings
 from tests.oracles import ROOT
 
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")]
 )
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
@@ -97,3 +101,48 @@ def test_every_flag_of_the_service_is_in_the_docs(capsys: pytest.CaptureFixture[
             main(["--help"])
         found |= set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     assert [flag for flag in sorted(found - {"--help", "--out"}) if flag not in page] == []
+
+
+def examples(opening: str) -> list[str]:
+    """Return the blocks of docs/formats.md that begin so."""
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    return [block for block in blocks if block.startswith(opening)]
+
+
+def spelt(block: str) -> bytes:
+    """Return the bytes that a block spells, line by line before its words."""
+    lines = [re.match(r"(?:\s*[0-9a-f]{2}(?!\S))*", line) for line in block.splitlines()]
+    return bytes.fromhex("".join(found[0] for found in lines if found))
+
+
+def test_the_example_of_a_t7_is_one_in_bytes_and_in_text() -> None:
+    """A table with a tensor of two floats, as the page says."""
+    (binary,), (text,) = examples("03 00"), examples("3\n")
+    for data in (spelt(binary), text.encode()):
+        assert reader.read_data(Path("example.t7"), data)["w"].array().tolist() == [1, -2]
+
+
+def test_the_example_of_a_params_is_one() -> None:
+    """One array under its name, and nothing behind it."""
+    (block,) = examples("12 01")
+    found = params.read_data(Path("example.params"), spelt(block))
+    assert {name: list(array) for name, array in found.arrays.items()} == {"arg:w": [1, -2]}
+    assert spelt(block).endswith(struct.pack("<Q", 5) + b"arg:w")
+
+
+def test_the_example_of_a_symbol_is_one() -> None:
+    """A fully connected layer of MXNet 1.9.1."""
+    (block,) = examples('{\n  "nodes"')
+    found = symbol.read_data(Path("example-symbol.json"), block.encode())
+    assert [node.name for node in found.nodes] == ["data", "fc_weight", "fc_bias", "fc"]
+    assert found.version == 10901
+
+
+def test_the_example_of_a_rec_is_one(tmp_path: Path) -> None:
+    """Number 7 of class 3."""
+    (block,) = examples("0a 23")
+    (tmp_path / "example.rec").write_bytes(spelt(block))
+    (tmp_path / "example.idx").write_text("7\t0\n")
+    (found,) = [RecordFile(tmp_path / "example.rec").record(0)]
+    assert (found.labels.tolist(), found.key, found.payload) == ([3], 7, b"hello")
