@@ -8,25 +8,39 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
+from models.image_network import ImageNetwork
 from models.terminal import Progress, escaped, missing_package, reports_errors
+from relume.bulk import flags
 from relume.classifier import Options, Result, classify, open_network
 from relume.images import found, image_file
+
+Format = Callable[[Sequence[Path]], Callable[[Result], str]]
 
 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Classify images; 1 when some could not be."""
-    given = _parser().parse_args(argv)
+    parser = _parser()
+    given = parser.parse_args(argv)
+    flags.check(parser, given)
+    options = Options(given.top, given.crops, not given.ignore_exif, given.batch)
     try:
+        if given.out is not None:
+            run: Callable[[argparse.Namespace, Options], int]
+            run = import_module("relume.bulk.run").run
+            return run(given, options)
         network = open_network(given.model, given.device, given.threads)
     except ModuleNotFoundError as error:  # a .pt where there is no torch
         print(missing_package(error), file=sys.stderr)
         return 1
-    options = Options(given.top, given.crops, not given.ignore_exif, given.batch)
-    paths = list(found(given.images))
-    write, failed, start = FORMATS[given.format](paths), [], time.perf_counter()
+    return _print(list(found(given.images)), network, options, FORMATS[given.format or "table"])
+
+
+def _print(paths: Sequence[Path], network: ImageNetwork, options: Options, form: Format) -> int:
+    write, failed, start = form(paths), [], time.perf_counter()
     with Progress(len(paths)) as progress:
         for result in classify(map(image_file, paths), network, options):
             progress.clear()
@@ -58,9 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         help="an .onnx, which onnxruntime runs, or a .pt or .safetensors, which torch runs",
     )
     parser.add_argument("--top", type=_positive, default=5, metavar="K", help="classes (default 5)")
-    parser.add_argument(
-        "--format", choices=sorted(FORMATS), default="table", help="what is printed (default table)"
-    )
+    parser.add_argument("--format", choices=sorted(FORMATS), help="what is printed (default table)")
     parser.add_argument(
         "--crops", type=int, choices=(1, 10), default=1, help="views of each image (default 1)"
     )
@@ -76,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads", type=_positive, metavar="N", help="of the network, on the CPU (default: all)"
     )
+    flags.add(parser)
     return parser
 
 
@@ -121,4 +134,4 @@ def _csv(_: Sequence[Path]) -> Callable[[Result], str]:
     return write
 
 
-FORMATS = {"table": _table, "jsonl": _jsonl, "csv": _csv}
+FORMATS: dict[str, Format] = {"table": _table, "jsonl": _jsonl, "csv": _csv}
