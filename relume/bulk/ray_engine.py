@@ -8,6 +8,8 @@ import logging
 import os
 import pickle
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ from relume.bulk.packages import optional
 from relume.bulk.progress import Progress
 from relume.bulk.run import Engine, Numbered
 from relume.bulk.worker import Job, Worker
+
+KNOCK_S = 5.0  # until a cluster's head has taken a connection
 
 Row = dict[str, Any]
 
@@ -48,29 +52,71 @@ def _cluster(address: str | None) -> Iterator[Any]:
         DeviceError: Ray is not installed, or there is none at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ half writes on stderr
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # of its C++ half, on stderr
     optional("ray.data", "ray")
     ray = optional("ray", "ray")
     where = address or os.environ.get("RAY_ADDRESS") or "local"
-    main = threading.current_thread() is threading.main_thread()
-    ended = signal.getsignal(signal.SIGTERM) if main else None
     try:
-        ray.init(
-            where,
-            include_dashboard=False if where == "local" else None,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        _knock(where)
+        with _own_signals(), _silence():
+            ray.init(
+                where,
+                include_dashboard=False if where == "local" else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DeviceError(f"{where}: no Ray cluster can be had ({reason})") from error
     try:
-        if main:
-            signal.signal(signal.SIGTERM, ended)  # Ray has one of its own
         yield ray
+    except ray.exceptions.RayTaskError:
+        raise  # a fault of ours, whose traceback tells where
+    except ray.exceptions.RayError as error:
+        reason = str(error).partition("\n")[0]
+        raise DeviceError(
+            f"{where}: the Ray cluster failed ({reason}); what is finished is kept, so run it again"
+        ) from error
     finally:
         ray.shutdown()
+
+
+def _knock(where: str) -> None:
+    """Raise OSError where nobody answers, for which Ray itself takes minutes."""
+    host, _, port = where.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), KNOCK_S).close()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray puts its own in place, which ends with another status."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, ended = signal.getsignal(signal.SIGTERM), False
+    try:
+        yield
+    except SystemExit:
+        ended = True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if ended:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep off stderr what Ray's C++ half says while it starts; what matters, it raises."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _outcomes(ray: Any, job: Job, parts: Numbered, workers: int | None) -> Iterator[Row]:
@@ -79,8 +125,8 @@ def _outcomes(ray: Any, job: Job, parts: Numbered, workers: int | None) -> Itera
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    gpus = int(job.device == "cuda")
     has = ray.cluster_resources()
+    gpus = int(job.device == "cuda" or (job.device == "auto" and has.get("GPU", 0) >= 1))
     room = int(has.get("GPU", 0)) if gpus else int(has.get("CPU", 1)) // (job.threads or 1)
     rows = [{"number": number, "part": pickle.dumps(part)} for number, part in parts]
     done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
