@@ -37,7 +37,7 @@ class Records:
         with opened(self.name) as file:
             for number, at in enumerate(self.offsets[:-1]):
                 name = f"{self.name}#{self.first + number}"
-                length = self.offsets[number + 1] - at
+                length = max(self.offsets[number + 1] - at, 0)  # the file may end before
                 file.seek(at)
                 data = file.read(min(length, MAX_BYTES))
                 try:

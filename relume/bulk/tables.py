@@ -56,7 +56,11 @@ class Rows:
         with opened(self.name) as file:
             try:
                 for value, name in self._values(_parquet(self.name, file)):
-                    yield self._image(row, value, name)
+                    if self.ids and name is None:
+                        why = f"found null in the column {self.ids}"
+                        yield failing(f"{self.name}#{row}", ImageError(why))
+                    else:
+                        yield self._image(row, value, name)
                     row += 1
             except _damaged() as error:
                 why = f"damaged from row {row:,} on ({' '.join(str(error).split())})"
@@ -72,8 +76,8 @@ class Rows:
             if begins < self.end and ends > self.begin:
                 before = before if groups else self.begin - begins
                 groups.append(group)
-        columns = [self.column if self.kind != "struct" else f"{self.column}.bytes"]
-        columns += [self.ids] if self.ids else []
+        wanted = {self.column if self.kind != "struct" else f"{self.column}.bytes"}
+        columns = sorted(wanted | ({self.ids} if self.ids else set()))
         left = self.end - self.begin
         for batch in file.iter_batches(ROWS, row_groups=groups, columns=columns):
             batch, before = batch.slice(before), max(before - len(batch), 0)
@@ -83,18 +87,14 @@ class Rows:
             left -= len(images)
 
     def _image(self, row: int, value: Any, name: str | None) -> Image:
-        place = f"{self.name}#{row}"
+        name = f"{self.name}#{row}" if name is None else str(name)
         value = value["bytes"] if self.kind == "struct" and value else value
-        if self.ids and name is None:
-            return failing(place, ImageError(f"found null in the column {self.ids}"))
         if value is None:
-            return failing(
-                str(name or place), ImageError(f"found null in the column {self.column}")
-            )
+            return failing(name, ImageError(f"found null in the column {self.column}"))
         if self.kind == "uri":
             beside = value if is_url(value) else posixpath.join(posixpath.dirname(self.name), value)
-            return Image(str(name or place), partial(image_bytes, beside))
-        return Image(str(name or place), partial(bytes, value))
+            return Image(name, partial(image_bytes, beside))
+        return Image(name, partial(bytes, value))
 
 
 def parts_of(name: str, count: int, columns: Columns) -> Iterator[Rows]:
@@ -141,7 +141,10 @@ def _column(name: str, schema: Any, columns: Columns) -> tuple[str, str]:
             )
         return columns.images, str(kinds[columns.images])
     for wanted in (("bytes", "struct"), ("uri",)):
-        if len(fit := [one for one in kinds if kinds[one] in wanted and one != columns.ids]) == 1:
+        fit = [one for one in kinds if kinds[one] in wanted]
+        if len(fit) > 1 and columns.ids in fit:
+            fit.remove(columns.ids)
+        if len(fit) == 1:
             return fit[0], str(kinds[fit[0]])
         if fit:
             break
