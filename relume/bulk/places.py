@@ -37,10 +37,10 @@ def image_bytes(name: str) -> bytes:
     try:
         with opened(name) as file:
             data = file.read(MAX_BYTES + 1)
-    except DataError as error:
+    except (DataError, FileNotFoundError) as error:
         if not name.startswith(("http://", "https://")):
             raise
-        raise ImageError(f"cannot be fetched ({_said(error.__cause__ or error)})") from error
+        raise ImageError(f"cannot be fetched ({_said(_first(error))})") from error
     if len(data) > MAX_BYTES:
         raise ImageTooLarge(f"found more than {MAX_BYTES:,} bytes, which no image needs")
     return data
@@ -139,6 +139,11 @@ def reaching(url: str) -> Iterator[None]:
         raise DataError(
             f"{url}: cannot be reached ({_said(error)}); what is finished is kept, so run it again"
         ) from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return what an error goes back to."""
+    return _first(error.__cause__) if error.__cause__ else error
 
 
 def _said(error: BaseException) -> str:
