@@ -30,7 +30,7 @@ from models.preprocess import preprocess
 from models.self_test import SelfTest, pictures
 from models.session import Session, runtime
 from models.terminal import missing_package, reports_errors, step
-from relume.classify import found
+from relume.images import found
 from relume.processes import ahead
 
 CALIBRATION = 300  # images, NNCF's own default; more changes little

@@ -99,13 +99,7 @@ class RecordFile:
 
     def raw(self, index: int) -> bytes:
         """Return a record's bytes, its parts joined."""
-        at, pieces = int(self.offsets[index]), []
-        while True:
-            kind, length, following = _part(self._data, at)
-            pieces.append(self._data[at + 8 : at + 8 + length])
-            if kind in (WHOLE, LAST):
-                return MAGIC_BYTES.join(pieces)
-            at = following
+        return _joined(self._data, int(self.offsets[index]))
 
     def record(self, index: int) -> Record:
         """Return an image's record.
@@ -113,10 +107,7 @@ class RecordFile:
         Raises:
             FormatError: It is too short for its header or its labels.
         """
-        raw = self.raw(index)
-        labels, start = self._labels(index, raw)
-        _, _, key, key2 = _HEADER.unpack_from(raw)
-        return Record(labels, key, key2, raw[start:])
+        return _image(self.raw(index), self.path, int(self.offsets[index]))
 
     def labels(self, index: int) -> NDArray[np.float32]:
         """Return the labels of a record; of most, only the header is touched.
@@ -130,22 +121,7 @@ class RecordFile:
             count, label, _, _ = _HEADER.unpack_from(self._data, at + 8)
             if count == 0:
                 return np.array([label], np.float32)
-        return self._labels(index, self.raw(index))[0]
-
-    def _labels(self, index: int, raw: bytes) -> tuple[NDArray[np.float32], int]:
-        """Return a record's labels and where its payload begins."""
-        found, at = f"a record of {len(raw):,} bytes", int(self.offsets[index])
-        if len(raw) < _HEADER.size:
-            wanted = f"at least {_HEADER.size} for an image's header"
-            raise FormatError(self.path, at, found=found, expected=wanted)
-        count, label, _, _ = _HEADER.unpack_from(raw)
-        if count == 0:
-            return np.array([label], np.float32), _HEADER.size
-        start = _HEADER.size + 4 * count
-        if start > len(raw):
-            wanted = f"{start:,} for a header of {count:,} labels"
-            raise FormatError(self.path, at, found=found, expected=wanted)
-        return np.frombuffer(raw, "<f4", count, _HEADER.size), start
+        return _labels(self.raw(index), self.path, at)[0]
 
     def part(self, count: int, index: int) -> range:
         """Return the records that MXNet's reader of part `index` out of `count` gets.
@@ -159,6 +135,23 @@ class RecordFile:
         return range(int(begin), int(end))
 
 
+def read_record(data: bytes, path: str | Path, at: int) -> Record:
+    """Return the one record that `data` holds, which a file has from byte `at` on.
+
+    Raises:
+        FormatError: It is damaged, no image's, or not the only one.
+    """
+    try:
+        end = _end(data, 0)
+    except _BrokenError as error:
+        found, wanted = error.args
+        raise FormatError(path, at, found=found, expected=wanted) from error
+    if end != len(data):
+        found = f"{len(data) - end:,} bytes behind a record"
+        raise FormatError(path, at + end, found=found, expected="the next record of the index")
+    return _image(_joined(data, 0), path, at)
+
+
 def refuse(path: Path, damage: Sequence[Damage]) -> None:
     """Raise FormatError if there is damage: the first place in full, then how many there are."""
     if damage:
@@ -168,6 +161,39 @@ def refuse(path: Path, damage: Sequence[Damage]) -> None:
         advice = ". --on-bad skip leaves out what is damaged"
         wanted = first.expected + (others if more else "") + advice
         raise FormatError(path, first.at, found=first.found, expected=wanted)
+
+
+def _joined(data: mmap.mmap | bytes, at: int) -> bytes:
+    """Return the bytes of the record at `at`, its parts joined."""
+    pieces = []
+    while True:
+        kind, length, following = _part(data, at)
+        pieces.append(data[at + 8 : at + 8 + length])
+        if kind in (WHOLE, LAST):
+            return MAGIC_BYTES.join(pieces)
+        at = following
+
+
+def _image(raw: bytes, path: str | Path, at: int) -> Record:
+    labels, start = _labels(raw, path, at)
+    _, _, key, key2 = _HEADER.unpack_from(raw)
+    return Record(labels, key, key2, raw[start:])
+
+
+def _labels(raw: bytes, path: str | Path, at: int) -> tuple[NDArray[np.float32], int]:
+    """Return a record's labels and where its payload begins."""
+    found = f"a record of {len(raw):,} bytes"
+    if len(raw) < _HEADER.size:
+        wanted = f"at least {_HEADER.size} for an image's header"
+        raise FormatError(path, at, found=found, expected=wanted)
+    count, label, _, _ = _HEADER.unpack_from(raw)
+    if count == 0:
+        return np.array([label], np.float32), _HEADER.size
+    start = _HEADER.size + 4 * count
+    if start > len(raw):
+        wanted = f"{start:,} for a header of {count:,} labels"
+        raise FormatError(path, at, found=found, expected=wanted)
+    return np.frombuffer(raw, "<f4", count, _HEADER.size), start
 
 
 def _mapped(path: Path) -> mmap.mmap | bytes:

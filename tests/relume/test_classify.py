@@ -21,8 +21,9 @@ from models.checkpoint import Checkpoint, save_pt, save_safetensors
 from models.graph import Graph, Input, Network, Node
 from models.report import Measured, Report
 from models.spec import ModelSpec
-from relume import classify
-from relume.classify import MAX_BYTES, found, main
+from relume.classifier import Prepared
+from relume.classify import main
+from relume.images import MAX_BYTES, found
 from relume.processes import ahead
 from tests.oracles import ROOT
 from tests.tiny_onnx import INPUT, LABELS, SIDE, Tiny, spec, weight
@@ -417,16 +418,16 @@ def test_only_so_many_images_are_prepared_ahead() -> None:
     started: list[Path] = []
     lock = threading.Lock()
 
-    def work(path: Path) -> classify.Prepared:
+    def work(path: Path) -> Prepared:
         with lock:
             started.append(path)
-        return path, "nothing"
+        return str(path), "nothing"
 
     paths = [Path(str(number)) for number in range(1000)]
     with ThreadPoolExecutor(4) as pool:
         taken = []
-        for path, _ in ahead(lambda path: pool.submit(work, path), paths, 5):
-            taken.append(path)
+        for name, _ in ahead(lambda path: pool.submit(work, path), paths, 5):
+            taken.append(Path(name))
             with lock:
                 assert len(started) - len(taken) <= 5
     assert taken == paths

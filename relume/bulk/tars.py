@@ -1,0 +1,69 @@
+"""Images within tar files, such as WebDataset's shards: each is one part, read from end to end."""
+
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from models.errors import ImageError, ImageTooLarge
+from relume.bulk.parts import failing
+from relume.bulk.places import opened
+from relume.images import MAX_BYTES, SUFFIXES, Image
+
+ENDINGS = (".tar", ".tar.gz", ".tgz")
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error)
+
+
+@dataclass(frozen=True)
+class Members:
+    """The images of a tar; of its members, those that are files and end like an image."""
+
+    name: str
+    size: int
+    remote = False
+
+    def images(self) -> Iterator[Image]:
+        """Yield the images; where the tar is damaged, a last one that says so."""
+        at, seen = 0, Counter[str]()
+        try:
+            with (
+                opened(self.name) as file,
+                tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as tar,
+            ):
+                for member in tar:
+                    at = member.offset
+                    if member.isfile() and member.name.lower().endswith(SUFFIXES):
+                        yield self._image(tar, member, seen)
+        except _DAMAGED as error:
+            why = f"damaged behind the member at byte {at:,} ({error}): nothing more can be read"
+            yield failing(self.name, ImageError(why))
+
+    def _image(self, tar: tarfile.TarFile, member: tarfile.TarInfo, seen: Counter[str]) -> Image:
+        seen[member.name] += 1
+        again = f"#{seen[member.name]}" if seen[member.name] > 1 else ""
+        name = f"{self.name}/{member.name}{again}"
+        if member.size > MAX_BYTES:
+            why = f"found {member.size:,} bytes, expected at most {MAX_BYTES:,} of an image"
+            return failing(name, ImageTooLarge(why))
+        content = tar.extractfile(member)
+        try:
+            data = content.read() if content else b""
+        except _DAMAGED as error:
+            return failing(name, ImageError(f"the tar ends within it ({error})"))
+        return Image(name, partial(bytes, data))
+
+
+class _Member(tarfile.TarInfo):
+    """A header of a tar; a damaged one is an error, where tarfile takes it for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        """Return the header in the bytes of a block."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise  # the mark of the end
+            raise tarfile.ReadError(str(error)) from error

@@ -1,0 +1,162 @@
+"""Tests of relume/bulk/ray_engine.py: the same files, whoever of the cluster dies meanwhile."""
+
+import json
+import pickle
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from relume.bulk.parts import Files
+from relume.bulk.ray_engine import _RayWorker
+from relume.bulk.worker import Job, sha256
+from relume.classifier import Options
+from tests.bulk_runs import found, images, run, write_folder
+from tests.relume.bulk.processes import contents, descendants, done, end, started, wait_for
+
+COUNT, PART = 240, 3
+RAY = ("--engine", "ray", "--workers", 2)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Return a folder of so many pictures that a run can be met half way."""
+    return write_folder(tmp_path / "many", images(COUNT))
+
+
+def job(model: Path, out: Path) -> Job:
+    return Job(str(out), 1, model, sha256(model), "cpu", 1, Options(5, 1, True, 8))
+
+
+# --- without a cluster ----------------------------------------------------------------------------
+
+
+def test_a_worker_does_a_part(model: Path, folder: Path, tmp_path: Path) -> None:
+    """It takes a row of Ray's and gives one, with what is counted."""
+    part = Files(tuple(map(str, sorted(folder.iterdir()))))
+    row = {"number": 0, "part": pickle.dumps(part)}
+    done = _RayWorker(job(model, tmp_path / "out"), str(tmp_path))(row)
+    assert done == {"number": 0, "images": 23, "broken": 1, "error": ""}
+    run(folder, "--model", model, "-o", tmp_path / "whole")
+    assert found(tmp_path / "out") == found(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("fault", ["model", "folder", "store", "disk"])
+def test_a_worker_tells_what_is_wrong(fault: str, model: Path, tmp_path: Path) -> None:
+    """What the user can mend comes as text, where an exception would come as a traceback."""
+    given, cwd, names = job(model, tmp_path / "out"), str(tmp_path), ("a.png",)
+    if fault == "model":
+        model.write_bytes(b"another")
+    elif fault == "folder":
+        cwd = str(tmp_path / "elsewhere")
+    elif fault == "store":
+        names = ("nosuch://a.png",)
+    else:
+        (tmp_path / "out").write_bytes(b"")
+    row = {"number": 0, "part": pickle.dumps(Files(names))}
+    error = _RayWorker(given, cwd)(row)["error"]
+    wanted = {
+        "model": "expected the run's ",
+        "folder": "elsewhere: No such file or directory",
+        "store": "Protocol not known: nosuch",
+        "disk": "out/",
+    }
+    assert wanted[fault] in error
+
+
+def test_no_cluster_is_one_line(
+    model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An address where nobody listens is told at once."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    arguments = (folder, "--model", model, "-o", tmp_path / "out", "--engine", "ray")
+    assert run(*arguments, "--address", address) == 1
+    assert f"error: {address}: no Ray cluster can be had (" in capsys.readouterr().err
+
+
+# --- with one -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ray_writes_the_same_files(model: Path, many: Path, tmp_path: Path) -> None:
+    """Byte for byte those of one process; stdout has the object of `--json` and nothing else."""
+    arguments = (many, "--model", model, "--part", PART)
+    run(*arguments, "-o", whole := tmp_path / "whole")
+    with started(*arguments, "-o", tmp_path / "out", *RAY, "--json") as process:
+        printed, said = process.communicate()
+    assert process.returncode == 1
+    assert json.loads(printed)["images"] == COUNT
+    assert f"error: 1 could not be classified: see {tmp_path / 'out'}/broken\n" in said
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_and_doubles_nothing(model: Path, many: Path, tmp_path: Path) -> None:
+    """Of two workers one is killed half way, and another one later: its part is done again."""
+    arguments = (many, "--model", model, "--part", PART)
+    run(*arguments, "-o", whole := tmp_path / "whole")
+    out, killed = tmp_path / "out", set()
+    with started(*arguments, "-o", out, *RAY) as process:
+        for least in (10, 30):
+            wait_for(lambda: done(out) >= least, process)  # noqa: B023  waits here
+            workers = [
+                pid for pid, name in descendants(process.pid).items() if "ray::MapWorker" in name
+            ]
+            killed.add(workers[0])
+            end(workers[0])
+        assert done(out) < COUNT // PART
+        _, said = process.communicate()
+    assert len(killed) == 2
+    assert process.returncode == 1, said
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_goes_on(model: Path, many: Path, tmp_path: Path) -> None:
+    """The whole cluster is killed half way and started again: what is finished is skipped."""
+    arguments = (many, "--model", model, "--part", PART)
+    run(*arguments, "-o", whole := tmp_path / "whole")
+    out = tmp_path / "out"
+    with started(*arguments, "-o", out, *RAY) as process:
+        wait_for(lambda: done(out) >= 10, process)
+        end(process.pid)
+    before = done(out)
+    assert 10 <= before < COUNT // PART
+    with started(*arguments, "-o", out, *RAY, "--json") as process:
+        printed, _ = process.communicate()
+    assert json.loads(printed)["skipped"] >= before
+    assert contents(out) == contents(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_cluster(
+    number: signal.Signals, model: Path, many: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C and SIGTERM end as they do elsewhere, and leave no process and no half of a file."""
+    out = tmp_path / "out"
+    with started(many, "--model", model, "-o", out, "--part", PART, *RAY) as process:
+        wait_for(lambda: done(out) >= 5, process)
+        family = descendants(process.pid)
+        process.send_signal(number)
+        _, said = process.communicate()
+        assert process.returncode == 128 + number
+        assert said.splitlines()[-1] == {2: "interrupted", 15: "terminated"}[number]
+        assert "Traceback" not in said
+        wait = [pid for pid in family if Path(f"/proc/{pid}").exists()]
+        assert not [pid for pid in wait if "MapWorker" in family[pid]]
+
+
+@pytest.mark.slow
+def test_a_worker_without_a_network_is_one_line(many: Path, tmp_path: Path, model: Path) -> None:
+    """What is wrong with the model comes out of the cluster as it would here."""
+    model.write_bytes(b"no model")
+    with started(many, "--model", model, "-o", tmp_path / "out", *RAY) as process:
+        printed, said = process.communicate()
+    assert process.returncode == 1
+    assert printed == ""
+    assert said.splitlines()[-1].startswith(f"error: {model}: not an ONNX model that ")
+    assert "Traceback" not in said
