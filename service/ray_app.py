@@ -53,14 +53,12 @@ def app(arguments: dict[str, Any]) -> serve.Application:
     }
     try:
         settings = settings_of({name: arguments[name] for name in arguments if name not in scaling})
-        deployment = serve.deployment(
-            serve.ingress(_builder(settings))(),
-            name="classifier",
-            **options(settings, scaling),
-        )
+        share = options(settings, scaling)
     except LegacyModelError as error:
         raise NotServed(str(error)) from error
-    return deployment.bind()
+    replica = serve.ingress(_builder(settings))()
+    made: serve.Application = serve.deployment(name="classifier", **share)(replica).bind()
+    return made
 
 
 def settings_of(arguments: Mapping[str, object]) -> Settings:
