@@ -1,7 +1,6 @@
 """Weights on their way out: a state dictionary that timm's or torchvision's own network loads."""
 
-import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,40 +17,25 @@ from models.checkpoint import Checkpoint
 from models.errors import ParityError, SpecError
 from models.files import refuse_existing, writing
 from models.graph import Array
-from models.terminal import reports_errors
 
-LIBRARIES = ("timm", "torchvision")
 _COUNT = "num_batches_tracked"
 
 
-@reports_errors
-def export(argv: Sequence[str] | None = None) -> int:
-    """Write an artifact's weights as another library names them."""
-    parser = argparse.ArgumentParser(
-        description="Write the weights of an Inception as a state dictionary with exactly the "
-        "names and shapes of timm's or torchvision's own network."
-    )
-    parser.add_argument("source", type=Path, metavar="NAME", help=".pt or .safetensors of relume")
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="what to write: .safetensors, or any other ending for torch.save's own form",
-    )
-    parser.add_argument("--to", choices=LIBRARIES, required=True, help="whose names it gets")
-    parser.add_argument("--force", action="store_true", help="overwrite FILE if it is there")
-    given = parser.parse_args(argv)
-    refuse_existing([given.out], force=given.force)
-    checkpoint = checkpoints.read(given.source)
-    lineage = lineage_of(checkpoint, given.to, given.source)
-    _write(named(checkpoint, lineage), checkpoint, lineage, given.out)
-    print(f"{given.out}: the state dictionary of {lineage.library}'s {lineage.architecture}")
+def export(source: Path, target: Path, library: str, *, force: bool) -> None:
+    """Write an artifact's weights as a library names them, and say how they are used.
+
+    Raises:
+        SpecError: The library has no such network.
+        ParityError: What was written reads back as something else.
+    """
+    refuse_existing([target], force=force)
+    checkpoint = checkpoints.read(source)
+    lineage = lineage_of(checkpoint, library, source)
+    _write(named(checkpoint, lineage), checkpoint, lineage, target)
+    print(f"{target}: the state dictionary of {lineage.library}'s {lineage.architecture}")
     if lineage.library == "torchvision":
         print("  build       inception_v3(aux_logits=False, transform_input=False)")
     print(f"  input       {checkpoint.spec.input or 'no image'}")
-    return 0
 
 
 def lineage_of(checkpoint: Checkpoint, library: str, path: Path) -> Lineage:

@@ -26,7 +26,9 @@ COMMANDS = {
     ),
     "inspect": Command("converters.summary", "inspect", "say what is in a checkpoint"),
     "onnx": Command("converters.cli", "pt_to_onnx", "write the .onnx of a .pt"),
-    "export": Command("converters.library", "export", "write weights as timm or torchvision do"),
+    "export": Command(
+        "converters.export", "export", "write weights as timm or torchvision do, or Triton's files"
+    ),
     "verify": Command(
         "relume.verify", "main", "hold a checkpoint, or a precision, against what it should give"
     ),

@@ -23,6 +23,7 @@ from service.catalog import Catalog
 from service.fetching import FETCHERS
 from service.guards import Admission, BodyLimit, Tokens, largest_body
 from service.observation import Batches, Metrics, Observed
+from service.prefix import Prefix, path_of
 from service.problems import REFUSED, Refusal, response
 from service.routes import State, pages, refusals, router
 from service.schemas import Problem
@@ -115,6 +116,7 @@ def _guard(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
             allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
             expose_headers=["Retry-After", "Server-Timing", "X-Request-ID"],
         )
+    app.add_middleware(Prefix)
     routers = (router, inference_protocol.router, pages)
     known = {getattr(route, "path", "") for each in routers for route in each.routes}
     app.add_middleware(
@@ -124,7 +126,7 @@ def _guard(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
 
 def _model(app: FastAPI, scope: Scope) -> str:
     """Return whose places a request takes; all that no model will answer share some."""
-    state, path = app.state.service, scope["path"]
+    state, path = app.state.service, path_of(scope)
     if path.startswith("/v2/models/"):
         asked = path.removeprefix("/v2/models/").partition("/")[0]
     else:

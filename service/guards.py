@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.intake import FORM_BYTES, too_large
+from service.prefix import path_of
 from service.problems import Refusal, response
 
 # What the page links to tells nothing that is secret, and a link cannot carry a token.
@@ -29,7 +30,7 @@ def largest_body(max_bytes: int, *, is_json: bool) -> int:
 
 def takes_images(scope: Scope) -> bool:
     """Tell whether a request is for the network."""
-    path = scope["path"]
+    path = path_of(scope)
     return scope["method"] == "POST" and (
         path in ("/classify", "/classify/batch")
         or (path.startswith("/v2/models/") and path.endswith("/infer"))
@@ -52,7 +53,7 @@ class Tokens:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on if it may pass."""
-        if scope["type"] == "http" and not _is_open(scope["path"]) and not self._known(scope):
+        if scope["type"] == "http" and not _is_open(path_of(scope)) and not self._known(scope):
             refusal = Refusal("unauthorized", "expected the header Authorization: Bearer TOKEN")
             await response(refusal)(scope, receive, send)
             return

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.terminal import escaped
 from service.pipeline import Answer, Observer
+from service.prefix import path_of
 from service.problems import PROBLEM, Refusal, response
 from service.served import Served
 
@@ -192,7 +193,7 @@ class Observed:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         path = scope["path"]
-        route = self._route(path)
+        route = self._route(path_of(scope))
         self._metrics.requests.labels(route, str(status or "gone")).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         client = scope["client"][0] if scope.get("client") else None

@@ -61,7 +61,7 @@ PLAIN = {
 }
 TORCH_FREE = {
     f"converters/{name}.py"
-    for name in ("bare", "lowering", "packing", "sources", "summary", "tree")
+    for name in ("bare", "export", "lowering", "packing", "sources", "summary", "tree", "triton")
 }
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
@@ -146,6 +146,8 @@ def test_no_converter_shadows_a_package() -> None:
     [
         "service.app",
         "converters.bare",
+        "converters.export",
+        "converters.triton",
         "converters.summary",
         "converters.tree",
         "models.augment",

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from converters import library
-from converters.library import export, lineage_of, named
+from converters.export import export
+from converters.library import lineage_of, named
 from converters.pth.matching import Match, match
 from models.architectures import find
 from models.architectures.registry import Arguments
