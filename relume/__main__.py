@@ -41,6 +41,7 @@ COMMANDS = {
     "plot": Command("relume.plot", "main", "draw the curves of training logs"),
     "serve": Command("service.server", "main", "answer images over HTTP"),
     "doctor": Command("relume.doctor", "main", "say what is installed here and what computes"),
+    "explain": Command("relume.explain", "main", "say what an error means and what to do about it"),
 }
 
 
