@@ -18,18 +18,18 @@ from models.checkpoint import Checkpoint
 from models.errors import ParityError, SpecError
 from models.files import refuse_existing, writing
 from models.graph import Array
-from models.terminal import reports_errors
+from models.terminal import new_parser, reports_errors
 
 LIBRARIES = ("timm", "torchvision")
 _COUNT = "num_batches_tracked"
 
 
-@reports_errors
-def export(argv: Sequence[str] | None = None) -> int:
-    """Write an artifact's weights as another library names them."""
-    parser = argparse.ArgumentParser(
-        description="Write the weights of an Inception as a state dictionary with exactly the "
-        "names and shapes of timm's or torchvision's own network."
+def export_parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume export`."""
+    parser = new_parser(
+        "Write the weights of an Inception as a state dictionary with exactly the names and shapes "
+        "of timm's or torchvision's own network.",
+        "relume export irv2.pt -o irv2.safetensors --to timm",
     )
     parser.add_argument("source", type=Path, metavar="NAME", help=".pt or .safetensors of relume")
     parser.add_argument(
@@ -42,7 +42,13 @@ def export(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--to", choices=LIBRARIES, required=True, help="whose names it gets")
     parser.add_argument("--force", action="store_true", help="overwrite FILE if it is there")
-    given = parser.parse_args(argv)
+    return parser
+
+
+@reports_errors
+def export(argv: Sequence[str] | None = None) -> int:
+    """Write an artifact's weights as another library names them."""
+    given = export_parser().parse_args(argv)
     refuse_existing([given.out], force=given.force)
     checkpoint = checkpoints.read(given.source)
     lineage = lineage_of(checkpoint, given.to, given.source)

@@ -5,8 +5,10 @@ import difflib
 import functools
 import math
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -34,7 +36,7 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
             with _unwound_by_sigterm():
                 return main(*args, **kwargs)
         except LegacyModelError as error:
-            # Here and nowhere else: messages are quoted in other messages, which must not repeat it.
+            # Here alone: messages are quoted in other messages, which must not repeat it.
             print(f"error: {escaped(str(error))} ({explained(error)})", file=sys.stderr)
             return 1
         except BrokenPipeError:
@@ -76,6 +78,17 @@ def _unwound_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def new_parser(description: str, *examples: str) -> argparse.ArgumentParser:
+    """Return a parser whose help says what the command does, and ends with lines to type."""
+    width = shutil.get_terminal_size().columns - 2  # as argparse itself wraps
+    lines = "".join(f"\n  {one}" for one in examples)
+    return argparse.ArgumentParser(
+        description=textwrap.fill(description, width),
+        epilog=f"examples:{lines}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # examples are not wrapped
+    )
 
 
 def at_least(least: Number) -> Callable[[str], Number]:

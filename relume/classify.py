@@ -24,7 +24,7 @@ from models.image_network import ImageNetwork
 from models.postprocess import Prediction, top_k
 from models.preprocess import preprocess, ten_crops
 from models.session import Session
-from models.terminal import Progress, escaped, missing_package, reports_errors
+from models.terminal import Progress, escaped, missing_package, new_parser, reports_errors
 from relume.processes import ahead
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -53,7 +53,7 @@ class Options(NamedTuple):
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Classify images; 1 when some could not be."""
-    given = _parser().parse_args(argv)
+    given = parser().parse_args(argv)
     try:
         network = _network(given.model, given.device, given.threads)
     except ModuleNotFoundError as error:  # a .pt where there is no torch
@@ -78,8 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Say what is in images, with a model of relume.")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume classify`."""
+    parser = new_parser(
+        "Say what is in images, with a model of relume.",
+        "relume classify cat.jpg --model irv2.onnx",
+        "relume classify pictures 'more/*.png' --model irv2.onnx --top 1 --format csv",
+    )
     parser.add_argument(
         "images",
         nargs="+",

@@ -16,7 +16,7 @@ import numpy as np
 from models.cores import usable_cores
 from models.engines import EngineOptions, open_engine
 from models.errors import DeviceError, LegacyModelError
-from models.terminal import escaped, reports_errors, size_of
+from models.terminal import escaped, new_parser, reports_errors, size_of
 from relume import __version__
 
 State = Literal["works", "absent", "broken"]
@@ -61,12 +61,22 @@ class Finding(NamedTuple):
     said: str
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume doctor`."""
+    parser = new_parser(
+        "Say what is installed here, what computes, by letting it compute, and what to install for "
+        "more. What works has no mark, what is absent -, what is broken !, and ends with 1.",
+        "relume doctor",
+        "relume doctor --json         # to attach to a report",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what was found; 1 where something is broken."""
-    parser = argparse.ArgumentParser(description="Say what is installed here and what computes.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args(argv)
+    given = parser().parse_args(argv)
     found = list(findings())
     if given.json:
         print(json.dumps({"version": __version__, "findings": [one._asdict() for one in found]}))

@@ -8,16 +8,18 @@ import argparse
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
-from models.terminal import meant, reports_errors
+from models.terminal import meant, new_parser, reports_errors
 
 INDEX = "index"  # the pages' table of contents, which is about no error
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command's parser."""
-    made = argparse.ArgumentParser(
-        description="Say what an error means, where it comes from and what to do about it.",
-        epilog="The name stands at the end of the error's line: `relume explain format-error`.",
+    """Return the parser of `relume explain`."""
+    made = new_parser(
+        "Say what an error means, where it comes from and what to do about it. Its name stands at "
+        "the end of its line.",
+        "relume explain format-error",
+        "relume explain FormatError     # as a traceback names it",
     )
     made.add_argument(
         "name",
