@@ -27,6 +27,7 @@ COPY models models
 COPY converters converters
 COPY service service
 COPY relume relume
+COPY docs/errors docs/errors
 RUN pip install --no-deps .
 
 FROM build AS build-convert
@@ -35,6 +36,7 @@ COPY models models
 COPY converters converters
 COPY service service
 COPY relume relume
+COPY docs/errors docs/errors
 # hadolint ignore=DL3013  # this is not a package of an index, and pyproject.toml has its pins
 RUN pip install ".[cpu]"
 

@@ -14,7 +14,7 @@ from models.errors import SpecError
 from models.files import refuse_existing
 from models.graph import MAX_ELEMENTS, Shape
 from models.presets import PRESETS
-from models.terminal import reports_errors, step
+from models.terminal import new_parser, reports_errors, step
 
 _BARE = {TORCH7: write_tensors, MXNET: write_arrays}
 KINDS = ("pt", "onnx", "safetensors")
@@ -24,18 +24,26 @@ CHECKPOINT = (
 )
 
 
-@reports_errors
-def convert(argv: Sequence[str] | None = None) -> int:
-    """Convert a checkpoint of Torch7, MXNet or PyTorch, whichever its first bytes say."""
+def convert_parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume convert`."""
     parser = _parser(
         "Convert a checkpoint of Torch7 (.t7), MXNet (.params) or early PyTorch (.pth, .pth.tar, "
-        ".safetensors) to PyTorch (.pt) and ONNX, and verify both."
+        ".safetensors) to PyTorch (.pt) and ONNX, and verify both.",
+        "relume convert irv2.t7",
+        "relume convert resnet-152 0                     # MXNet's PREFIX EPOCH",
+        "relume convert net.t7 --input torch-224 --labels classes.txt -o artifacts",
     )
     _add_results(parser)
     _add_source(parser)
     _add_kinds(parser)
     _add_checks(parser)
-    given = parser.parse_args(argv)
+    return parser
+
+
+@reports_errors
+def convert(argv: Sequence[str] | None = None) -> int:
+    """Convert a checkpoint of Torch7, MXNet or PyTorch, whichever its first bytes say."""
+    given = convert_parser().parse_args(argv)
     found = find(
         given.source,
         epoch=given.epoch,
@@ -91,15 +99,21 @@ def _write_bare(given: argparse.Namespace, found: Found) -> int:
     return 0
 
 
-@reports_errors
-def pt_to_onnx(argv: Sequence[str] | None = None) -> int:
-    """Write the ONNX form of an artifact."""
+def pt_to_onnx_parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume onnx`."""
     parser = _parser(
-        "Write the ONNX form of a .pt or .safetensors that relume wrote, and verify it."
+        "Write the ONNX form of a .pt or .safetensors that relume wrote, and verify it.",
+        "relume onnx irv2.pt",
     )
     _add_results(parser)
     parser.add_argument("source", type=Path, metavar="SOURCE", help=".pt or .safetensors of relume")
-    given = parser.parse_args(argv)
+    return parser
+
+
+@reports_errors
+def pt_to_onnx(argv: Sequence[str] | None = None) -> int:
+    """Write the ONNX form of an artifact."""
+    given = pt_to_onnx_parser().parse_args(argv)
     from converters import pipeline  # torch takes a second to load
 
     options = pipeline.Options(
@@ -109,15 +123,23 @@ def pt_to_onnx(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def verify_parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume verify` for checkpoints."""
+    parser = _parser(
+        "Run a checkpoint by a restatement of its framework's definitions, in float64, and its "
+        "converted network beside it; say where they differ first, if they do.",
+        "relume verify irv2.t7",
+        "relume verify resnet-152 0",
+        "relume verify irv2.onnx --precision bf16 --images pictures",
+    )
+    _add_source(parser)
+    return parser
+
+
 @reports_errors
 def verify(argv: Sequence[str] | None = None) -> int:
     """Hold a checkpoint's converted network against the original's definitions."""
-    parser = _parser(
-        "Run a checkpoint by a restatement of its framework's definitions, in float64, and its "
-        "converted network beside it; say where they differ first, if they do."
-    )
-    _add_source(parser)
-    given = parser.parse_args(argv)
+    given = verify_parser().parse_args(argv)
     found = find(given.source, epoch=given.epoch, symbol=given.symbol)
     from converters import pipeline  # torch takes a second to load
 
@@ -126,8 +148,8 @@ def verify(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
+def _parser(description: str, *examples: str) -> argparse.ArgumentParser:
+    parser = new_parser(description, *examples)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 

@@ -15,14 +15,16 @@ from converters.sources import find_mxnet
 from converters.t7.checkpoints import LATEST, Located, locate
 from converters.t7.inspection import described
 from models.errors import FormatError
-from models.terminal import reports_errors
+from models.terminal import new_parser, reports_errors
 
 
-@reports_errors
-def inspect(argv: Sequence[str] | None = None) -> int:
-    """Print what a checkpoint holds."""
-    parser = argparse.ArgumentParser(
-        description="Say what is in a .t7 or .params file, without converting it."
+def inspect_parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume inspect`."""
+    parser = new_parser(
+        "Say what is in a .t7 or .params file, without converting it.",
+        "relume inspect irv2.t7",
+        "relume inspect optimState_2.t7 --depth 4",
+        "relume inspect resnet-152 0 --json",
     )
     parser.add_argument(
         "source",
@@ -46,7 +48,13 @@ def inspect(argv: Sequence[str] | None = None) -> int:
         help="levels of a .t7's tree to print (default 2); --json has them all",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args(argv)
+    return parser
+
+
+@reports_errors
+def inspect(argv: Sequence[str] | None = None) -> int:
+    """Print what a checkpoint holds."""
+    given = inspect_parser().parse_args(argv)
     found = summary(given.source, epoch=given.epoch, symbol=given.symbol)
     print(json.dumps(found, allow_nan=False) if given.json else shown(found, given.depth))
     return 0

@@ -1,6 +1,6 @@
 """Every error a user can meet, one class for each reaction.
 
-LegacyModelError            entry points print "error: <message>" and return 1
+LegacyModelError            entry points print "error: <message> (relume explain PAGE)", return 1
 ├─ FormatError              bytes break their format: file, byte, found, expected
 ├─ UnsupportedLayer         layers that have no rule, or a setting that a rule cannot express
 ├─ WeightMismatch           tensors that are missing, unexpected or misshapen
@@ -21,6 +21,7 @@ LegacyModelError            entry points print "error: <message>" and return 1
 └─ Refusal                  a request is refused, by a problem of its own (service/problems.py)
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +29,16 @@ SHOWN = 8  # names in a message
 
 
 class LegacyModelError(Exception):
-    """Base of all errors whose message is meant for the user."""
+    """Base of all errors whose message is meant for the user.
+
+    Each has a page with causes and cures, docs/errors/NAME.md, which `relume explain` prints. It
+    takes the name of the class too, so that a traceback names the page already.
+    """
+
+    @classmethod
+    def page(cls) -> str:
+        """Return the name of the page about this class: `format-error` for FormatError."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
 
 
 class FormatError(LegacyModelError):

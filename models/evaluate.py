@@ -27,7 +27,7 @@ from models.files import writing
 from models.preprocess import MAX_RESIZED_PIXELS
 from models.session import Session
 from models.spec import ModelSpec
-from models.terminal import at_least, reports_errors
+from models.terminal import at_least, new_parser, reports_errors
 from models.training import processes as launching
 from models.training.display import Bar, tell_damage
 from models.training.processes import Processes
@@ -52,7 +52,7 @@ COLUMNS = ("class", "images", "top1", "top5")  # of the table of classes, for pr
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate, and print what was found."""
-    given = _parser().parse_args(argv)
+    given = parser().parse_args(argv)
     try:
         processes = launching.join(given.device)
         found = _evaluated(given, processes)
@@ -210,19 +210,30 @@ def _write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]
         table.writerows(rows)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="The error of an artifact on a data set.")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume evaluate`."""
+    parser = new_parser(
+        "Count the errors of an artifact on a data set, each image once.",
+        "relume evaluate --model runs/resnet-v2-18/best.pt --data imagenet",
+        "relume evaluate --model irv2.onnx --data imagenet --crops 10 --json",
+    )
     parser.add_argument("--model", type=Path, required=True, help=".pt, .safetensors or .onnx")
     parser.add_argument("--data", type=Path, required=True, help="data set, see docs/data.md")
-    parser.add_argument("--split", choices=("train", "val"), default="val")
+    parser.add_argument(
+        "--split", choices=("train", "val"), default="val", help="part of it (default val)"
+    )
     parser.add_argument("--crops", type=int, choices=(1, 10), default=1, help="10 gives both")
     count = at_least(1)
     parser.add_argument("--size", type=count, metavar="N", help="of the crop; else the artifact's")
     parser.add_argument("--resize", type=count, metavar="N", help="of the shorter side before it")
     parser.add_argument("--batch-size", type=count, default=64, metavar="N", help="in crops")
-    parser.add_argument("--workers", type=at_least(0), default=2, metavar="N")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--on-bad", choices=("fail", "skip"), default="fail")
+    parser.add_argument("--workers", type=at_least(0), default=2, metavar="N", help="default 2")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto"
+    )
+    parser.add_argument(
+        "--on-bad", choices=("fail", "skip"), default="fail", help="what a damaged image does"
+    )
     parser.add_argument("--classes", action="store_true", help="show every class")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write a line for each image")
     parser.add_argument(

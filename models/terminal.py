@@ -1,14 +1,17 @@
 """What entry points share: one line for an error, progress on stderr, text that is safe to show."""
 
 import argparse
+import difflib
 import functools
 import math
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import ParamSpec, TypeVar
@@ -22,9 +25,9 @@ Number = TypeVar("Number", int, float)
 def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
     """Turn what `main` raises into one line on stderr and an exit status.
 
-    Our own errors and the system's (no such file, disk full) give 1, an interrupt gives 130,
-    SIGTERM 143 and a reader that closed the pipe 141, as a shell would. Everything else is a bug
-    and stays a traceback.
+    Our own errors, whose line ends with the command that explains them, and the system's (no such
+    file, disk full) give 1, an interrupt gives 130, SIGTERM 143 and a reader that closed the pipe
+    141, as a shell would. Everything else is a bug and stays a traceback.
     """
 
     @functools.wraps(main)
@@ -33,7 +36,8 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
             with _unwound_by_sigterm():
                 return main(*args, **kwargs)
         except LegacyModelError as error:
-            print(f"error: {escaped(str(error))}", file=sys.stderr)
+            # Here alone: messages are quoted in other messages, which must not repeat it.
+            print(f"error: {escaped(str(error))} ({explained(error)})", file=sys.stderr)
             return 1
         except BrokenPipeError:
             sys.stdout = None  # nobody reads on: the last flush would fail too
@@ -76,6 +80,17 @@ def _unwound_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def new_parser(description: str, *examples: str) -> argparse.ArgumentParser:
+    """Return a parser whose help says what the command does, and ends with lines to type."""
+    width = shutil.get_terminal_size().columns - 2  # as argparse itself wraps
+    lines = "".join(f"\n  {one}" for one in examples)
+    return argparse.ArgumentParser(
+        description=textwrap.fill(description, width),
+        epilog=f"examples:{lines}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # examples are not wrapped
+    )
+
+
 def at_least(least: Number) -> Callable[[str], Number]:
     """Return the type of a flag: a number of the kind of `least`, from it on, and finite.
 
@@ -106,11 +121,22 @@ def escaped(text: str) -> str:
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
+def meant(word: str, known: Iterable[str]) -> str:
+    """Return the question whether a known word was meant that is like this one; else nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def size_of(count: int) -> str:
     """Return how much so many bytes are, as people say it."""
     if count < 1_000:
         return f"{count} byte{'' if count == 1 else 's'}"
     return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
+
+
+def explained(error: LegacyModelError) -> str:
+    """Return the command that prints the page about an error."""
+    return f"relume explain {error.page()}"
 
 
 def missing_package(error: ModuleNotFoundError) -> str:

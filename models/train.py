@@ -31,6 +31,7 @@ from models.training import snapshots
 from models.training.curves import Curve, drawn, save_picture
 from models.training.display import Bar, clock
 from models.training.flags import Asked, asked_for
+from models.training.flags import parser as parser  # of `relume train`, as every command has one
 from models.training.log import TABLE, Epoch, read_epochs
 from models.training.network import set_bn_momentum
 from models.training.result import write_onnx

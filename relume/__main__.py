@@ -3,17 +3,21 @@
 So `relume inspect` answers in a moment, and `relume serve` runs where there is no torch.
 """
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from models.terminal import missing_package
+from models.terminal import escaped, meant, missing_package
 from relume import __version__
 
 
 class Command(NamedTuple):
-    """Where a command's function is, and what it does."""
+    """Where a command's function is, and what it does.
+
+    Its parser stands beside it: `parser` beside `main`, `export_parser` beside `export`.
+    """
 
     module: str
     function: str
@@ -30,7 +34,7 @@ COMMANDS = {
         "converters.export", "export", "write weights as timm or torchvision do, or Triton's files"
     ),
     "verify": Command(
-        "relume.verify", "main", "hold a checkpoint, or a precision, against what it should give"
+        "relume.verify", "main", "hold a checkpoint or precision against what it should give"
     ),
     "quantize": Command("relume.precision", "quantize", "write an .onnx in int8 or fp16, measured"),
     "classify": Command(
@@ -43,6 +47,22 @@ COMMANDS = {
     "plot": Command("relume.plot", "main", "draw the curves of training logs"),
     "serve": Command("service.server", "main", "answer images over HTTP"),
     "doctor": Command("relume.doctor", "main", "say what is installed here and what computes"),
+    "explain": Command("relume.explain", "main", "say what an error means and what to do about it"),
+    "completion": Command("relume.completion", "main", "complete all this in bash, zsh or fish"),
+}
+GROUPS = {  # by what one wants
+    "convert": ("convert", "inspect", "onnx", "export"),
+    "prove": ("verify", "evaluate"),
+    "serve": ("serve", "quantize"),
+    "classify": ("classify",),
+    "train": ("train", "plot"),
+    "data": ("data", "pack"),
+    "help": ("doctor", "explain", "completion"),
+}
+EXAMPLES = {
+    "relume convert irv2.t7": "writes irv2.pt and irv2.onnx, verified",
+    "relume serve irv2.onnx": "and open http://127.0.0.1:8000",
+    "relume train": "a small ResNet on Fashion-MNIST, in minutes",
 }
 
 
@@ -57,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"relume {__version__}")
         return 0
     if name not in COMMANDS:
-        print(f"relume: no command {name}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        cure = meant(name, COMMANDS) or f"; there are {', '.join(COMMANDS)}"
+        print(f"relume: no command {escaped(name)}{cure}", file=sys.stderr)
         return 2
     command = COMMANDS[name]
     sys.argv[0] = f"relume {name}"  # what argparse calls the program
@@ -70,12 +91,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(rest)
 
 
+def parser_of(command: Command) -> argparse.ArgumentParser:
+    """Return the parser of a command, of which all is imported.
+
+    Raises:
+        ModuleNotFoundError: A package that the command needs is not installed.
+    """
+    name = "parser" if command.function == "main" else f"{command.function}_parser"
+    make: Callable[[], argparse.ArgumentParser] = getattr(import_module(command.module), name)
+    return make()
+
+
 def _usage() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        ["usage: relume COMMAND ...", "", *lines, "", "relume COMMAND --help says more"]
-    )
+    """Return the whole product on one screen."""
+    lines = ["usage: relume COMMAND ...       `relume COMMAND --help` says more of each", ""]
+    width, wide = max(map(len, GROUPS)), max(map(len, COMMANDS))
+    for group, names in GROUPS.items():
+        for name in names:
+            lines.append(f"{group:{width}}  {name:{wide}}  {COMMANDS[name].summary}")
+            group = ""
+    shown = max(map(len, EXAMPLES))
+    lines += ["", *(f"  {line:{shown}}   # {what}" for line, what in EXAMPLES.items())]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from models.image_network import ImageNetwork
-from models.terminal import Progress, escaped, missing_package, reports_errors
+from models.terminal import Progress, escaped, missing_package, new_parser, reports_errors
 from relume.bulk import flags
 from relume.classifier import Options, Result, classify, open_network
 from relume.images import found, image_file
@@ -23,9 +23,9 @@ Format = Callable[[Sequence[Path]], Callable[[Result], str]]
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Classify images; 1 when some could not be."""
-    parser = _parser()
-    given = parser.parse_args(argv)
-    flags.check(parser, given)
+    usage = parser()
+    given = usage.parse_args(argv)
+    flags.check(usage, given)
     options = Options(given.top, given.crops, not given.ignore_exif, given.batch)
     try:
         if given.out is not None:
@@ -57,8 +57,13 @@ def _print(paths: Sequence[Path], network: ImageNetwork, options: Options, form:
     return 1 if failed else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Say what is in images, with a model of relume.")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume classify`."""
+    parser = new_parser(
+        "Say what is in images, with a model of relume.",
+        "relume classify cat.jpg --model irv2.onnx",
+        "relume classify pictures 'more/*.png' --model irv2.onnx --top 1 --format csv",
+    )
     parser.add_argument(
         "images",
         nargs="+",

@@ -21,7 +21,7 @@ from models.data.samples import Samples
 from models.data.small_images import Split
 from models.errors import DataError, FormatError, ImageError
 from models.files import refuse_existing, writing
-from models.terminal import Progress, escaped, reports_errors, size_of
+from models.terminal import Progress, escaped, new_parser, reports_errors, size_of
 from relume.processes import in_processes
 
 SPLITS: tuple[Split, Split] = ("train", "val")
@@ -31,7 +31,7 @@ CHUNK = 64  # images that a process checks at a time
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Do one of the three; 1 if a data set has unreadable images."""
-    given = _parser().parse_args(argv)
+    given = parser().parse_args(argv)
     if given.what == "check":
         return _check(given)
     if given.what == "split":
@@ -39,23 +39,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _lay_out(given)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Lay out, check and split data sets.")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume data`."""
+    parser = new_parser(
+        "Lay out, check and split data sets.",
+        "relume data cifar10 cifar-10-binary.tar.gz -o cifar10",
+        "relume data check imagenet",
+        "relume data split fall11 -o 11k --at-least 500 --held-out 50",
+    )
     kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
     for name, published in PUBLISHED.items():
         files = ", ".join(published.md5) or "any archive of its images"
         one = kinds.add_parser(name, help=f"lay out {files}", description=f"Lay out {files}.")
-        one.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE")
-        one.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+        one.add_argument(
+            "archives", nargs="+", type=Path, metavar="ARCHIVE", help="as it was published"
+        )
+        one.add_argument(
+            "-o", "--out", type=Path, required=True, metavar="DIR", help="gets train/ and val/"
+        )
         one.add_argument(
             "--skip-checksum", action="store_true", help="take archives of any content and name"
         )
         one.add_argument("--json", action="store_true", help="print one JSON object")
-    check = kinds.add_parser("check", help="count classes and images, find unreadable ones")
+    check = kinds.add_parser(
+        "check",
+        help="count classes and images, find unreadable ones",
+        description="Count the classes and images of a data set, and find unreadable ones.",
+    )
     check.add_argument("data", type=Path, help="what training takes: a folder or a .rec")
-    check.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N")
+    check.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes"
+    )
     check.add_argument("--json", action="store_true", help="print one JSON object")
-    split = kinds.add_parser("split", help="list training and validation images of one folder")
+    split = kinds.add_parser(
+        "split",
+        help="list training and validation images of one folder",
+        description="Hold out images of every class of a folder: lists for `relume pack --list`.",
+    )
     split.add_argument("folder", type=Path, help="a folder that has a folder for each class")
     split.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="gets the lists"

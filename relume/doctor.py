@@ -16,7 +16,8 @@ import numpy as np
 from models.cores import usable_cores
 from models.engines import EngineOptions, open_engine
 from models.errors import DeviceError, LegacyModelError
-from models.terminal import escaped, reports_errors, size_of
+from models.session import runtime
+from models.terminal import escaped, new_parser, reports_errors, size_of
 from relume import __version__
 
 State = Literal["works", "absent", "broken"]
@@ -25,9 +26,15 @@ State = Literal["works", "absent", "broken"]
 OPTIONAL = {
     "torch": "to convert and train",
     "onnx": "to convert",
+    "shtab": "for `relume completion`: pip install shtab",
     "openvino": "a second engine for CPUs, with bf16 and int8: pip install 'relume[openvino]'",
     "nncf": "for `relume quantize`: pip install 'relume[quantize]'",
     "matplotlib": "for pictures of curves: pip install 'relume[plot]'",
+    "tensorboard": "for `relume train --tensorboard`: pip install 'relume[plot]'",
+    "opentelemetry-sdk": "for CLASSIFY_TRACES: pip install 'relume[tracing]'",
+    "pyarrow": "to read and write Parquet: pip install 'relume[parquet]'",
+    "ray": "to classify and serve on several machines: pip install 'relume[ray]'",
+    "mkdocs-material": "to build the documentation's site: pip install 'relume[docs]'",
 }
 NEEDED = ("numpy", "pillow", "opencv-python-headless", "simplejpeg", "fastapi", "uvicorn")
 ENGINES = (
@@ -36,6 +43,7 @@ ENGINES = (
     EngineOptions("openvino", "cpu"),
     EngineOptions("openvino", "cpu", "bf16"),
 )
+GPU_ENGINE = 1  # of those
 SMI = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
 SMI_S = 10.0  # a driver that hangs is as good as none
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # where a container finds its own
@@ -61,12 +69,22 @@ class Finding(NamedTuple):
     said: str
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume doctor`."""
+    parser = new_parser(
+        "Say what is installed here, what computes, by letting it compute, and what to install for "
+        "more. What works has no mark, what is absent -, what is broken !, and ends with 1.",
+        "relume doctor",
+        "relume doctor --json         # to attach to a report",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what was found; 1 where something is broken."""
-    parser = argparse.ArgumentParser(description="Say what is installed here and what computes.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args(argv)
+    given = parser().parse_args(argv)
     found = list(findings())
     if given.json:
         print(json.dumps({"version": __version__, "findings": [one._asdict() for one in found]}))
@@ -84,10 +102,15 @@ def findings() -> Iterator[Finding]:
     yield from (_package(name, "") for name in NEEDED)
     yield from (_package(name, purpose) for name, purpose in OPTIONAL.items())
     yield Finding("cores", "works", f"{usable_cores()} of {os.cpu_count()}")
+    yield _threads()
     yield _memory()
-    yield _gpu()
-    yield _torch()
-    yield from map(_engine, ENGINES)
+    yield _providers()
+    tried = [_engine(options) for options in ENGINES]
+    driver, torch = _gpu(), _torch()
+    yield from tried
+    yield driver
+    yield torch
+    yield _for_gpu(driver, torch, tried[GPU_ENGINE])
 
 
 def _package(name: str, purpose: str) -> Finding:
@@ -97,6 +120,29 @@ def _package(name: str, purpose: str) -> Finding:
         if purpose:
             return Finding(name, "absent", f"not installed; {purpose}")
         return Finding(name, "broken", f"not installed: pip install {name}")
+
+
+def _threads() -> Finding:
+    """Say on how many threads each library computes, unless it is told otherwise."""
+    said = f"an engine {usable_cores()} (CLASSIFY_THREADS, --threads)"
+    try:
+        import torch
+
+        said += f", torch {torch.get_num_threads()} (OMP_NUM_THREADS)"
+    except ImportError:
+        pass  # that it is not here has a line of its own
+    return Finding("threads", "works", said)
+
+
+def _providers() -> Finding:
+    """Say what onnxruntime is built for; whether that computes here is tried below."""
+    try:
+        module = runtime()
+    except DeviceError as error:
+        both = "both installed" in str(error)
+        return Finding("onnxruntime", "broken" if both else "absent", str(error))
+    names = (name.removesuffix("ExecutionProvider") for name in module.get_available_providers())
+    return Finding("onnxruntime", "works", f"{module.__version__}, built for {', '.join(names)}")
 
 
 def _memory() -> Finding:
@@ -130,6 +176,22 @@ def _torch() -> Finding:
     built = torch.version.cuda
     said = f"built for CUDA {built}, and finds no GPU" if built else "built without CUDA"
     return Finding("torch on a GPU", "absent", said)
+
+
+def _for_gpu(driver: Finding, torch: Finding, engine: Finding) -> Finding:
+    """Say what is to be installed so that an NVIDIA GPU computes, in order."""
+    steps = []
+    if driver.state != "works":
+        steps.append("NVIDIA's driver, so that nvidia-smi lists the GPU (docker run --gpus all)")
+    if engine.state != "works":  # the two packages overwrite each other's files
+        steps.append(
+            "to serve, pip uninstall onnxruntime onnxruntime-gpu, then pip install 'relume[gpu]'"
+        )
+    if torch.state != "works":
+        steps.append("to train, pip uninstall torch, then pip install torch: PyPI's has CUDA")
+    if not steps:
+        return Finding("for a GPU", "works", "nothing is missing")
+    return Finding("for a GPU", "absent", "; ".join(steps))
 
 
 def _engine(options: EngineOptions) -> Finding:

@@ -23,7 +23,7 @@ from models.data.records import RecordWriter, packed
 from models.decoding import Pixels, decode
 from models.errors import DataError, ImageError
 from models.files import refuse_existing, writing
-from models.terminal import Progress, escaped, reports_errors, size_of
+from models.terminal import Progress, escaped, new_parser, reports_errors, size_of
 from relume.processes import in_processes
 
 LONGEST = 65_500  # pixels that a side of a JPEG can have
@@ -87,12 +87,12 @@ class Packing:
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Pack a folder; 1 if an image was left out."""
-    parser = _parser()
-    given = parser.parse_args(argv)
+    flags = parser()
+    given = flags.parse_args(argv)
     least, most, usual = QUALITIES[given.encoding]
     quality = usual if given.quality is None else given.quality
     if not least <= quality <= most:
-        parser.error(f"--quality {quality}: expected {least} to {most} for {given.encoding}")
+        flags.error(f"--quality {quality}: expected {least} to {most} for {given.encoding}")
     prefix = given.out.with_suffix("") if given.out.suffix == ".rec" else given.out
     prefix.parent.mkdir(parents=True, exist_ok=True)
     files = Files(*(prefix.with_name(prefix.name + end) for end in (".rec", ".idx", ".lst")))
@@ -113,8 +113,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if left_out else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Pack folders of images into an MXNet .rec.")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume pack`."""
+    parser = new_parser(
+        "Pack folders of images into an MXNet .rec, byte for byte as im2rec does.",
+        "relume pack imagenet/train -o records/train --resize 480",
+        "relume pack imagenet/val -o records/val --resize 256 --on-bad skip",
+    )
     parser.add_argument("folder", type=Path, help="a folder that has a folder for each class")
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="PREFIX", help="of .rec, .idx and .lst"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from models.errors import LogError
 from models.files import refuse_existing, writing
-from models.terminal import escaped, reports_errors
+from models.terminal import escaped, new_parser, reports_errors
 from models.training.curves import Curve, drawn, save_picture
 from models.training.log import TABLE, Epoch, read_epochs
 
@@ -136,7 +136,7 @@ def read_run(argument: str) -> tuple[str, list[Point]]:
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the logs' curves in the terminal, and into a file if one is named."""
-    given = _parser().parse_args(argv)
+    given = parser().parse_args(argv)
     runs = [read_run(argument) for argument in given.logs]
     if given.out is not None and given.out.suffix not in KINDS:
         raise LogError(f"-o {given.out}: expected a name that ends in {', '.join(KINDS)}")
@@ -178,9 +178,12 @@ def _write_table(path: Path, runs: Sequence[tuple[str, list[Point]]]) -> None:
         rows.writerows([name, *point] for name, points in runs for point in points)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Draw training curves: top-1 error by epoch, of several runs in one picture."
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume plot`."""
+    parser = new_parser(
+        "Draw training curves: top-1 error by epoch, of several runs in one picture.",
+        "relume plot runs/resnet-v2-18 old/resnet-18.log -o curves.png",
+        "relume plot first.log+second.log --csv curves.csv       # one run in two logs",
     )
     parser.add_argument(
         "logs",

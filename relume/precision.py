@@ -29,7 +29,7 @@ from models.openvino_engine import without_telemetry
 from models.preprocess import preprocess
 from models.self_test import SelfTest, pictures
 from models.session import Session, runtime
-from models.terminal import missing_package, reports_errors, step
+from models.terminal import missing_package, new_parser, reports_errors, step
 from relume.images import found
 from relume.processes import ahead
 
@@ -48,15 +48,27 @@ class Agreement(NamedTuple):
     images: int
 
 
-@reports_errors
-def quantize(argv: Sequence[str] | None = None) -> int:
-    """Write an artifact of lower precision, if it agrees with the one of float32."""
-    parser = _parser("Write an .onnx in int8 or fp16, if it names the same classes as float32.")
-    parser.add_argument("--precision", choices=("int8", "fp16"), default="int8")
+def quantize_parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume quantize`."""
+    parser = _parser(
+        "Write an .onnx in int8 or fp16, if it names the same classes as float32.",
+        "relume quantize irv2.onnx --images pictures",
+        "relume quantize irv2.onnx --images pictures --precision fp16 -o artifacts",
+    )
+    parser.add_argument(
+        "--precision", choices=("int8", "fp16"), default="int8", help="default int8"
+    )
+    _add_pictures(parser, required=True)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder of the result")
     parser.add_argument("--name", metavar="NAME", help="of the result (default: MODEL-int8)")
     parser.add_argument("--force", action="store_true", help="overwrite the result")
-    given = parser.parse_args(argv)
+    return parser
+
+
+@reports_errors
+def quantize(argv: Sequence[str] | None = None) -> int:
+    """Write an artifact of lower precision, if it agrees with the one of float32."""
+    given = quantize_parser().parse_args(argv)
     name = given.name or f"{given.model.stem}-{given.precision}"
     target = (given.out or given.model.parent) / f"{name}.onnx"
     refuse_existing([target], force=given.force)
@@ -73,12 +85,31 @@ def quantize(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def verify_parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume verify --precision`."""
+    parser = _parser(
+        "Hold the classes of lower precision against those of float32.",
+        "relume verify irv2.onnx --precision bf16 --images pictures",
+    )
+    add_comparison(parser, required=True)
+    return parser
+
+
+def add_comparison(flags: argparse._ActionsContainer, *, required: bool) -> None:
+    """Add the flags that say which precision is held against float32, and on what."""
+    flags.add_argument(
+        "--precision",
+        choices=("bf16", "int8", "fp16"),
+        required=required,
+        help="bf16 of OpenVINO, or what `relume quantize` would write",
+    )
+    _add_pictures(flags, required=required)
+
+
 @reports_errors
 def verify(argv: Sequence[str] | None = None) -> int:
     """Say how often lower precision names the same classes as float32."""
-    parser = _parser("Hold the classes of lower precision against those of float32.")
-    parser.add_argument("--precision", choices=("bf16", "int8", "fp16"), required=True)
-    given = parser.parse_args(argv)
+    given = verify_parser().parse_args(argv)
     try:
         if given.precision == "bf16":
             agreement = _compared(given.model, given.model, given.precision, _images(given.images))
@@ -93,25 +124,28 @@ def verify(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
+def _parser(description: str, *examples: str) -> argparse.ArgumentParser:
+    parser = new_parser(description, *examples)
     parser.add_argument("model", type=Path, metavar="MODEL", help=".onnx of relume, in float32")
-    parser.add_argument(
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _add_pictures(flags: argparse._ActionsContainer, *, required: bool) -> None:
+    flags.add_argument(
         "--images",
         nargs="+",
-        required=True,
+        required=required,
         metavar="DIR",
         help="pictures like those it will see; int8 is calibrated on every other of them",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--min-agreement",
         type=float,
         default=AGREEMENT,
         metavar="SHARE",
         help=f"of images whose best class must stay (default {AGREEMENT})",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
 
 
 def _print(given: argparse.Namespace, agreement: Agreement) -> None:

@@ -1,17 +1,28 @@
 """`relume verify`: a checkpoint against its definitions, or a precision against float32."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+
+PRECISION = "--precision"  # the flag that tells the two apart
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Hand the work to who can do it; only that is imported."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    lower = any(one.partition("=")[0] == "--precision" for one in arguments)
-    module, function = ("relume.precision", "verify") if lower else ("converters.cli", "verify")
+    lower = any(one.partition("=")[0] == PRECISION for one in arguments)
     if {"-h", "--help"} & set(arguments) and not lower:
-        print("with MODEL.onnx --precision bf16|int8|fp16 --images DIR: what that precision does")
-        print("to the classes; relume verify --precision bf16 --help says more\n")
-    status: int = getattr(import_module(module), function)(arguments)
+        parser().print_help()
+        return 0
+    module = "relume.precision" if lower else "converters.cli"
+    status: int = import_module(module).verify(arguments)
     return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume verify`, with the flags of both."""
+    made: argparse.ArgumentParser = import_module("converters.cli").verify_parser()
+    title = "what a lower precision does to the classes of an .onnx, which is SOURCE then"
+    import_module("relume.precision").add_comparison(made.add_argument_group(title), required=False)
+    return made

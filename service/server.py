@@ -13,7 +13,7 @@ from types import FrameType
 
 import uvicorn
 
-from models.terminal import escaped, reports_errors
+from models.terminal import escaped, new_parser, reports_errors
 from service.app import create_app
 from service.connections import protocol
 from service.observation import log_to_stderr
@@ -26,7 +26,7 @@ END_S = 1.5  # with the default `drain_s` less than the ten seconds after which 
 @reports_errors
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C; both are the ordinary end and give 0."""
-    flags = vars(_parser().parse_args(argv))
+    flags = vars(parser().parse_args(argv))
     given = {KEYS[name]: str(value) for name, value in flags.items() if value is not None}
     settings = Settings.from_env({**os.environ, **given})
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -129,10 +129,14 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Classify images over HTTP. A flag goes before its environment variable; "
-        "docs/deploying.md lists the variables that have no flag."
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume serve`."""
+    parser = new_parser(
+        "Classify images over HTTP. A flag goes before its environment variable; docs/deploying.md "
+        "lists the variables that have no flag.",
+        "relume serve irv2.onnx                          # and open http://127.0.0.1:8000",
+        "relume serve --models artifacts --port 9000",
+        "curl -F img=@cat.jpg http://127.0.0.1:8000/classify",
     )
     parser.add_argument(
         "model", metavar="PATH", nargs="?", default=argparse.SUPPRESS, help="same as --model"

@@ -1,20 +1,39 @@
 """The one command, which imports only what the chosen subcommand needs."""
 
+import argparse
 import json
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
-from relume.__main__ import COMMANDS, main
+from relume.__main__ import COMMANDS, EXAMPLES, GROUPS, main, parser_of
 from tests.oracles import ROOT
 
 
 def test_help_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """`relume --help` is the whole product on one screen."""
+    """`relume --help` is the whole product on one screen of 80 x 24, a prompt below it included."""
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed and command.summary in printed for name, command in COMMANDS.items())
+    lines = printed.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+
+
+def test_every_command_is_in_one_group() -> None:
+    """By what one wants; none is forgotten, none is there twice."""
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_the_examples_are_command_lines(line: str) -> None:
+    """What the help says to type is taken by the commands' parsers."""
+    _, name, *rest = line.split()
+    assert parser_of(COMMANDS[name]).parse_args(rest)
 
 
 def test_no_command_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,9 +43,13 @@ def test_no_command_is_usage(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is not a command is said, with what is."""
+    """What is not a command is said, with what is, or with what was meant."""
     assert main(["enlighten"]) == 2
     assert "no command enlighten; there are convert, inspect" in capsys.readouterr().err
+    assert main(["convrt"]) == 2
+    assert capsys.readouterr().err == "relume: no command convrt; did you mean convert?\n"
+    assert main(["\x1b[2J"]) == 2
+    assert "no command \\x1b[2J; there" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +69,37 @@ def test_every_command_helps(name: str) -> None:
         check=True,
     )
     assert f"usage: relume {name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_is_complete(name: str) -> None:
+    """It begins with a sentence, ends with lines to type, and says what each flag is for."""
+    found = parser_of(COMMANDS[name])
+    assert re.match(r"[A-Z].*\.", found.description or "", re.DOTALL)
+    title, *lines = (found.epilog or "").splitlines()
+    assert title == "examples:"
+    assert [line for line in lines if f"relume {name}" in line]
+    assert list(silent(found, name)) == []
+
+
+def silent(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
+    """Yield the arguments without a help; a recipe's fields have the one of their group."""
+    for one in parser._actions:
+        if isinstance(one, argparse._SubParsersAction):
+            for word, below in one.choices.items():
+                yield from silent(below, f"{name} {word}")
+        elif not one.help and not one.dest.startswith("recipe_"):
+            yield f"{name}: {one.dest}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_a_help_are_command_lines(name: str) -> None:
+    """Each that calls the command has arguments that its parser takes."""
+    found = parser_of(COMMANDS[name])
+    for line in (found.epilog or "").splitlines():
+        _, called, rest = line.partition(f"relume {name} ")
+        if called:
+            assert found.parse_args(shlex.split(rest.partition(" > ")[0], comments=True))
 
 
 def test_inspect_loads_no_torch() -> None:

@@ -18,6 +18,8 @@ from models.training.schedules import (
     written_value,
 )
 
+FLOAT32_MAX = (2 - 2**-23) * 2.0**127  # weights are float32, and torch refuses larger factors
+
 ByEpoch = tuple[tuple[int, int], ...]  # (from this epoch on, this value)
 ValueByEpoch = tuple[tuple[int, float], ...]
 
@@ -164,11 +166,13 @@ def _shares(value: Any) -> bool:
 _SHARE = (lambda value: 0 <= value < 1, "a number from 0, below 1")
 _COUNT = (lambda value: value >= 1, "1 or more")
 _NOT_NEGATIVE = (lambda value: 0 <= value < float("inf"), "a number from 0")
+_FLOAT32 = (lambda value: 0 <= value <= FLOAT32_MAX, "a number from 0 that float32 holds")
 _PAIRS = "EPOCH:VALUE pairs, epochs from 1 and rising"
 _RULES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("batch_size", "epochs", "classes", "virtual_gpus", "accumulate"), _COUNT),
     **dict.fromkeys(("momentum", "label_smoothing", "ema"), _SHARE),
-    **dict.fromkeys(("lr", "weight_decay", "aux_weight", "clip", "draws"), _NOT_NEGATIVE),
+    **dict.fromkeys(("lr", "weight_decay", "aux_weight", "clip"), _FLOAT32),
+    "draws": _NOT_NEGATIVE,
     "seed": (lambda value: 0 <= value < 2**63, "a number from 0, below 2 ** 63"),
     "aug_levels": (_rising, _PAIRS),
     "bn_momentum": (_shares, f"{_PAIRS}, values from 0 to 1"),

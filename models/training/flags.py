@@ -9,7 +9,7 @@ from typing import Literal, get_args, get_origin
 from models.data.loader import OnBad
 from models.errors import RecipeError
 from models.recipes import DEFAULT, FACTS, Recipe, changed, find, read_recipe
-from models.terminal import at_least
+from models.terminal import at_least, new_parser
 
 ALLOWED = ("recipe", "data", "processes")
 RECIPE_FILE = "recipe.json"
@@ -71,7 +71,7 @@ def asked_for(arguments: Sequence[str]) -> Asked:
     Raises:
         RecipeError: There is no such recipe, or a flag does not fit it.
     """
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     texts = {
         one.name: str(text)
         for one in fields(Recipe)
@@ -96,12 +96,17 @@ def _base(given: argparse.Namespace) -> Recipe:
     return find(given.recipe or DEFAULT)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Train a network by a recipe. Without arguments: a small ResNet on "
-        "Fashion-MNIST, in minutes.",
-        epilog="`--list` shows the recipes, docs/training.md what each one needs and gives.",
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `relume train`."""
+    parser = new_parser(
+        "Train a network by a recipe. Without arguments: a small ResNet on Fashion-MNIST, in "
+        "minutes. docs/training.md says what each recipe needs and gives.",
+        "relume train --list",
+        "relume train --recipe resnet-v2-18 --explain",
+        "relume train --recipe resnet-v2-18 --data imagenet --devices 2",
+        "relume train --recipe resnet-v2-18 --data imagenet --devices 2 --resume",
     )
+    parser.usage = "%(prog)s [--recipe NAME] [--data DIR] [-o DIR] [--resume] [flags]"
     parser.add_argument("--recipe", metavar="NAME", help=f"or a recipe's .json; default {DEFAULT}")
     parser.add_argument("--list", action="store_true", help="show the recipes, and end")
     parser.add_argument("--explain", action="store_true", help="show the run's timeline, and end")
@@ -118,12 +123,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--optimizer", action="store_true", help="with its optimizer's momentum too")
     _add_machine(parser.add_argument_group("the machine"))
-    _add_recipe(parser.add_argument_group("the recipe's fields, to change them"))
+    _add_recipe(
+        parser.add_argument_group(
+            "the recipe's fields, to change them", "--explain shows what they are in a recipe."
+        )
+    )
     return parser
 
 
 def _add_machine(machine: argparse._ArgumentGroup) -> None:
-    machine.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    machine.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: a GPU if there is one (default)",
+    )
     machine.add_argument(
         "--devices",
         type=at_least(1),
@@ -153,7 +167,12 @@ def _add_machine(machine: argparse._ArgumentGroup) -> None:
     machine.add_argument(
         "--log-every", type=updates, default=50, metavar="UPDATES", help="default 50"
     )
-    machine.add_argument("--on-bad", choices=get_args(OnBad), default="fail")
+    machine.add_argument(
+        "--on-bad",
+        choices=get_args(OnBad),
+        default="fail",
+        help="what an image that cannot be read does (default fail)",
+    )
     machine.add_argument("--tensorboard", action="store_true", help="write its files too")
     machine.add_argument(
         "--deterministic", action="store_true", help="the same bits every time, if slower"

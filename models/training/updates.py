@@ -7,7 +7,7 @@ from torch import nn
 
 from models.errors import RecipeError
 from models.graph import Array
-from models.recipes.recipe import Recipe
+from models.recipes.recipe import FLOAT32_MAX, Recipe
 from models.training.schedules import Place
 
 
@@ -34,8 +34,18 @@ def build_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.SGD:
 
 
 def prepare(optimizer: torch.optim.SGD, recipe: Recipe, place: Place) -> None:
-    """Give the optimizer the learning rate and the decay of the update that comes."""
+    """Give the optimizer the learning rate and the decay of the update that comes.
+
+    Raises:
+        RecipeError: The schedule has made one of them larger than the weights' numbers can be.
+    """
     lr, decay = recipe.lr_at(place), recipe.decay_at(place)
+    for flag, value in (("schedule", lr), ("decay-schedule", decay)):
+        if not value <= FLOAT32_MAX:
+            raise RecipeError(
+                f"--{flag}: gives {value:g} for update {place.update:,}, expected at most "
+                f"{FLOAT32_MAX:.2g}, float32's largest"
+            )
     for group in optimizer.param_groups:
         group["lr"] = lr
         group["weight_decay"] = decay if group["decays"] else 0.0

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import FormatError, ImageError
+from models.errors import DataError, FormatError, ImageError
 from models.files import writing
-from models.terminal import Progress, at_least, reports_errors, size_of, step
+from models.terminal import Progress, at_least, meant, reports_errors, size_of, step
 from tests.oracles import ROOT
 
 
@@ -43,7 +43,7 @@ def test_arguments_pass_through() -> None:
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (ImageError("found no bytes"), "error: found no bytes\n"),
+        (ImageError("found no bytes"), "error: found no bytes (relume explain image-error)\n"),
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "irv2.t7"),
             "error: irv2.t7: No such file or directory\n",
@@ -52,7 +52,8 @@ def test_arguments_pass_through() -> None:
         (OSError("address in use"), "error: address in use\n"),
         (
             FormatError("a\x1b[2J\udcff.t7", "\x9b31mred\r", found="one\ntwo", expected="é"),
-            "error: a\\x1b[2J\\udcff.t7: \\x9b31mred\\r: found one\\ntwo, expected é\n",
+            "error: a\\x1b[2J\\udcff.t7: \\x9b31mred\\r: found one\\ntwo, expected é"
+            " (relume explain format-error)\n",
         ),
         (OSError(errno.ENOENT, "No such file", "\x1b.t7"), "error: \\x1b.t7: No such file\n"),
     ],
@@ -67,6 +68,24 @@ def test_an_expected_error_is_one_line_and_status_1(
     """Our errors and the system's reach the user as one line on stderr."""
     assert failing(error) == 1
     assert capsys.readouterr() == ("", line)
+
+
+def test_the_page_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that quotes another one ends with its own page; Python sees the message alone."""
+    inner = ImageError("found no bytes")
+    assert failing(DataError(f"train/ant/7.jpg: {inner}")) == 1
+    line = "error: train/ant/7.jpg: found no bytes (relume explain data-error)\n"
+    assert capsys.readouterr().err == line
+    assert str(inner) == "found no bytes"
+
+
+@pytest.mark.parametrize(
+    ("word", "question"),
+    [("convrt", "; did you mean convert?"), ("xyz", ""), ("", "")],
+)
+def test_a_word_that_is_like_a_known_one(word: str, question: str) -> None:
+    """The nearest is asked about; where none is near, nothing is."""
+    assert meant(word, ["convert", "inspect"]) == question
 
 
 def test_an_interrupt_is_one_line_and_status_130(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,18 +2,25 @@
 
 import importlib.metadata
 import json
+import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
+from models.cores import usable_cores
 from models.engines import Engine
+from models.errors import DeviceError
 from relume import doctor
 from relume.__main__ import main
 from relume.doctor import RELU, SMI_S, findings
+from tests.oracles import ROOT
 
 
 def found(part: str) -> doctor.Finding:
@@ -36,6 +43,75 @@ def test_engines_are_tried(capsys: pytest.CaptureFixture[str]) -> None:
     assert told["torch"]["said"] == importlib.metadata.version("torch")
     cuda = told["onnxruntime cuda float32"]
     assert cuda["state"] == "works" or "pip install 'relume[gpu]'" in cuda["said"]
+
+
+def test_threads_and_providers_are_told() -> None:
+    """How many threads compute, and what onnxruntime is built for."""
+    assert found("threads").said == (
+        f"an engine {usable_cores()} (CLASSIFY_THREADS, --threads), "
+        f"torch {torch.get_num_threads()} (OMP_NUM_THREADS)"
+    )
+    assert re.fullmatch(r"1\.\d+\.\d+, built for .*\bCPU\b.*", found("onnxruntime").said)
+
+
+@pytest.mark.parametrize(
+    ("message", "state"),
+    [
+        ("onnxruntime and onnxruntime-gpu are both installed and overwrite each other", "broken"),
+        ("onnxruntime cannot be imported (gone): pip install 'relume[cpu]'", "absent"),
+    ],
+    ids=["two", "none"],
+)
+def test_a_runtime_that_is_not_there(
+    message: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that have overwritten each other are broken, none is absent; each says the cure."""
+
+    def refuse() -> None:
+        raise DeviceError(message)
+
+    monkeypatch.setattr(doctor, "runtime", refuse)
+    assert found("onnxruntime") == doctor.Finding("onnxruntime", state, message)
+
+
+def test_without_torch_the_engines_threads_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the serving image."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert found("threads").said == f"an engine {usable_cores()} (CLASSIFY_THREADS, --threads)"
+    assert found("torch on a GPU").state == "absent"
+
+
+@pytest.mark.parametrize(
+    ("states", "state", "said"),
+    [
+        (("works", "works", "works"), "works", ["nothing is missing"]),
+        (("absent", "works", "works"), "absent", ["NVIDIA's driver, so that nvidia-smi lists"]),
+        (
+            ("works", "works", "absent"),
+            "absent",
+            ["to serve, pip uninstall onnxruntime onnxruntime-gpu, then pip install 'relume[gpu]'"],
+        ),
+        (
+            ("broken", "absent", "broken"),
+            "absent",
+            ["NVIDIA's driver", "to serve, pip uninstall onnxruntime", "to train, pip uninstall"],
+        ),
+    ],
+    ids=["all", "no driver", "no runtime", "nothing"],
+)
+def test_what_to_install_for_a_gpu(states: Any, state: str, said: list[str]) -> None:
+    """Only what is missing is named, in the order in which it is to be done."""
+    answer = doctor._for_gpu(*(doctor.Finding("", one, "") for one in states))
+    assert answer.state == state
+    steps = answer.said.split("; ")
+    assert all(step.startswith(start) for step, start in zip(steps, said, strict=True))
+
+
+def test_every_extra_is_told_of() -> None:
+    """Whatever can be installed besides is named with what it is for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].keys() - {"dev", "bench", "cpu", "gpu"}
+    assert [one for one in extras if f"'relume[{one}]'" not in str(doctor.OPTIONAL)] == []
 
 
 def test_an_engine_that_is_wrong_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:

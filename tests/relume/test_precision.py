@@ -138,7 +138,7 @@ def test_too_little_agreement_writes_nothing(
     assert precision.quantize(arguments) == 1
     assert capsys.readouterr().err.endswith(
         "in fp16 the best class is float32's on 90.0% of 10 images, expected at least 97.0%: serve "
-        "float32, or allow less with --min-agreement\n"
+        "float32, or allow less with --min-agreement (relume explain parity-error)\n"
     )
     assert list(out.iterdir()) == []
     assert precision.quantize([*arguments, "--min-agreement", "0.9"]) == 0

@@ -112,20 +112,23 @@ def test_the_environment_serves_a_folder(tiny_model: Path, monkeypatch: pytest.M
         assert httpx.get(f"{address}/healthz").json() == {"status": "alive"}
 
 
-def fails(capsys: pytest.CaptureFixture[str], *flags: str) -> str:
-    """Run a service that cannot start; return the one line that it says."""
+def fails(capsys: pytest.CaptureFixture[str], *flags: str, page: str = "") -> str:
+    """Run a service that cannot start; return the one line that it says, less the page's name."""
     assert main(list(flags)) == 1
     out, err = capsys.readouterr()
+    end = f" (relume explain {page})\n" if page else "\n"
     assert out == ""
     assert err.count("\n") == 1
     assert err.startswith("error: ")
-    return err[len("error: ") : -1]
+    assert err.endswith(end)
+    return err.removeprefix("error: ").removesuffix(end)
 
 
 def test_a_missing_model_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """The path is named."""
     path = tmp_path / "gone.onnx"
-    assert fails(capsys, "--model", str(path)) == f"{path}: no such file"
+    said = fails(capsys, "--model", str(path), page="artifact-error")
+    assert said == f"{path}: no such file"
 
 
 def test_a_damaged_model_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -149,7 +152,8 @@ def test_a_wrong_setting_is_one_line(
 ) -> None:
     """A wrong value stops the start and is named."""
     monkeypatch.setenv("CLASSIFY_QUEUE", "many")
-    assert fails(capsys) == "CLASSIFY_QUEUE: found 'many', expected a whole number from 1"
+    said = fails(capsys, page="setting-error")
+    assert said == "CLASSIFY_QUEUE: found 'many', expected a whole number from 1"
 
 
 def test_a_flag_goes_before_its_variable(
@@ -159,7 +163,8 @@ def test_a_flag_goes_before_its_variable(
     monkeypatch.setenv("CLASSIFY_PORT", "nonsense")
     monkeypatch.setenv("CLASSIFY_MODEL", "elsewhere")
     path = tmp_path / "gone.onnx"
-    assert fails(capsys, "--port", "0", "--model", str(path)) == f"{path}: no such file"
+    said = fails(capsys, "--port", "0", "--model", str(path), page="artifact-error")
+    assert said == f"{path}: no such file"
 
 
 def test_cuda_without_gpu_is_one_line(

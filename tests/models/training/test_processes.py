@@ -508,7 +508,7 @@ def test_one_of_all_says_what_all_have_met(
         raise RecipeError("no such thing")
 
     monkeypatch.setattr(training, "run_asked", refuse)
-    for rank, said in (("0", "error: no such thing\n"), ("1", "")):
+    for rank, said in (("0", "error: no such thing (relume explain recipe-error)\n"), ("1", "")):
         monkeypatch.setenv("RANK", rank)
         assert training.main(["--device", "cpu"]) == 1
         assert capsys.readouterr().err == said

@@ -15,7 +15,7 @@ from models.build import build
 from models.errors import RecipeError
 from models.graph import Array, is_statistic
 from models.ops import infer
-from models.recipes import RECIPES
+from models.recipes import RECIPES, changed
 from models.training.schedules import Milestones
 from models.training.updates import build_optimizer, prepare, take_buffers
 from tests.oracles import golden
@@ -152,3 +152,27 @@ def test_momentum_begins_anew_where_the_recipe_says() -> None:
     for update, kept in ((180_000, True), (180_002, True), (180_001, False)):
         prepare(optimizer, recipe, recipe.place(update, recipe.images))
         assert bool(optimizer.state) == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"lr": "1e38", "schedule": "epochs at=2 factor=1e3"},
+            r"--schedule: gives 1e\+41 for update 5,006, expected at most 3.4e\+38, float32's largest",
+        ),
+        (
+            {"weight_decay": "1", "decay_schedule": "epochs at=2 factor=1e39"},
+            r"--decay-schedule: gives 1e\+39 for update 5,006, expected at most 3.4e\+38",
+        ),
+    ],
+    ids=["learning rate", "decay"],
+)
+def test_a_factor_beyond_float32_is_an_error(changes: dict[str, str], message: str) -> None:
+    """Only torch would refuse it, with words that name no flag."""
+    recipe = changed(RECIPES["fb-resnet-18"], changes)
+    optimizer = build_optimizer(recipe, torch.nn.Linear(2, 2))
+    last = recipe.steps(recipe.images)
+    prepare(optimizer, recipe, recipe.place(last, recipe.images))
+    with pytest.raises(RecipeError, match=message):
+        prepare(optimizer, recipe, recipe.place(last + 1, recipe.images))
