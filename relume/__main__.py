@@ -30,6 +30,7 @@ COMMANDS = {
     "verify": Command(
         "relume.verify", "main", "hold a checkpoint, or a precision, against what it should give"
     ),
+    "diff": Command("relume.diff", "main", "say where two checkpoints differ, layer by layer"),
     "quantize": Command("relume.precision", "quantize", "write an .onnx in int8 or fp16, measured"),
     "classify": Command(
         "relume.classify", "main", "say what is in images, folders of them as well"
