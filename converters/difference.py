@@ -47,7 +47,7 @@ class Apart(NamedTuple):
         b: Its name in the second.
         op: The layer's kind.
         shapes: In the first and the second; where they are not equal nothing else is known.
-        count: How many numbers it has, the larger of both.
+        size: How many numbers it has, the larger of both.
         differing: How many numbers are not equal; a NaN equals a NaN.
         max_abs: The largest difference, infinite where only one of two numbers is finite.
         scale: The largest finite magnitude in either.
@@ -59,7 +59,7 @@ class Apart(NamedTuple):
     b: str
     op: str
     shapes: tuple[Shape, Shape]
-    count: int
+    size: int
     differing: int
     max_abs: float
     scale: float

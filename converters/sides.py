@@ -49,7 +49,9 @@ class _Stored(NamedTuple):
     content: Source | Checkpoint
 
 
-def open_both(a: Named, b: Named, asked: str | None) -> tuple[Side, Side]:
+def open_both(
+    a: Named, b: Named, asked: str | None, shapes: tuple[Shape, ...] = ()
+) -> tuple[Side, Side]:
     """Return two checkpoints as networks.
 
     Where it is not known how images enter one, it is given what the other takes.
@@ -57,7 +59,9 @@ def open_both(a: Named, b: Named, asked: str | None) -> tuple[Side, Side]:
     Args:
         a: The one.
         b: The other.
-        asked: A preset's name for checkpoints that do not tell how images enter, or None.
+        asked: A preset's name for checkpoints that do not tell how images enter, `none` for those
+            that take none, or None to find out.
+        shapes: Exact shape of each input, with `none` only.
 
     Raises:
         SpecError: A file is not there, or neither tells how images enter.
@@ -65,12 +69,12 @@ def open_both(a: Named, b: Named, asked: str | None) -> tuple[Side, Side]:
     """
     one, other = _stored(a), _stored(b)
     try:
-        ours = _side(one, asked)
+        ours = _side(one, asked, shapes)
     except SpecError as error:
-        theirs = _side(other, asked)
+        theirs = _side(other, asked, shapes)
         return _side_like(one, theirs, error), theirs
     try:
-        return ours, _side(other, asked)
+        return ours, _side(other, asked, shapes)
     except SpecError as error:
         return ours, _side_like(other, ours, error)
 

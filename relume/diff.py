@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from converters.cli import input_shapes
 from models.errors import SpecError
 from models.presets import PRESETS
 from models.terminal import at_least, escaped, missing_package, reports_errors
@@ -74,7 +75,7 @@ def _main(argv: Sequence[str] | None, compared: list[Compared]) -> int:
     except ModuleNotFoundError as error:
         print(missing_package(error), file=sys.stderr)
         return 1
-    sides = open_both(Named(*a), Named(*b), given.input)
+    sides = open_both(Named(*a), Named(*b), given.input, given.input_shape)
     found = compare(sides[0].network, sides[1].network)
     tolerance = max(given.tolerance, FOLDED if any(found.norms) else 0)
     compared.append(Compared(*sides, found, tolerance))
@@ -89,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Compare two checkpoints layer by layer, whatever their formats: is it the "
         "same network, and where do the weights differ?",
-        usage="%(prog)s [-h] [--input PRESET] [--tolerance T] [--all] [--json] A [EPOCH] B [EPOCH]",
+        usage="%(prog)s [-h] [--input PRESET] [--input-shape N,C,H,W[;...]] [--tolerance T] "
+        "[--all] [--json] A [EPOCH] B [EPOCH]",
         epilog=EPILOG,
     )
     parser.add_argument("sources", nargs="+", metavar="A B", help="the two checkpoints")
@@ -97,7 +99,14 @@ def _parser() -> argparse.ArgumentParser:
         "--input",
         metavar="PRESET",
         help=f"how images enter, where neither checkpoint tells: {', '.join(PRESETS)}, or a .json "
-        "file",
+        "file; none for networks that take no image",
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=input_shapes,
+        default=(),
+        metavar="N,C,H,W[;...]",
+        help="with --input none: the exact shape of each input",
     )
     parser.add_argument(
         "--tolerance",
@@ -228,13 +237,13 @@ def _row(one: "Apart") -> tuple[str, ...]:
     if one.shapes[0] != one.shapes[1]:
         shapes = " | ".join("x".join(map(str, shape)) for shape in one.shapes)
         return names, one.op, f"shapes {shapes}", "", "", ""
-    share = one.differing / one.count
+    share = one.differing / one.size
     return (
         names,
         one.op,
         f"{one.max_abs:.3g}",
         f"{one.relative:.2g}",
-        f"{one.differing:,} of {one.count:,} ({share:.1%})",
+        f"{one.differing:,} of {one.size:,} ({share:.1%})",
         "" if one.cosine is None else f"{one.cosine:.7f}",
     )
 

@@ -34,6 +34,7 @@ PLAIN = {
     "models/errors.py",
     "models/files.py",
     "models/fingerprint.py",
+    "models/folding.py",
     "models/geometry.py",
     "models/graph.py",
     "models/image_network.py",
@@ -61,7 +62,7 @@ PLAIN = {
 }
 TORCH_FREE = {
     f"converters/{name}.py"
-    for name in ("bare", "lowering", "packing", "sources", "summary", "tree")
+    for name in ("bare", "difference", "lowering", "packing", "sources", "summary", "tree")
 }
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
