@@ -198,7 +198,9 @@ def _weights(compared: Compared) -> str:
     place = "before that, " if found.parting else ""
     if not differing:
         near = any(one.differing for one in found.tensors)
-        return f"{place}same weights" + (f", to {compared.tolerance:g}" if near else "")
+        return f"{place}same weights" + (
+            f", to {compared.tolerance:g} of the largest" if near else ""
+        )
     first = _names(differing[0].a, differing[0].b)
     said = f"{place}weights differ in {len(differing):,} of {len(found.tensors):,} tensors"
     halves = all(one.half for one in differing)

@@ -130,7 +130,7 @@ def test_tolerance(
         "same network; weights differ in 2 of 4 tensors, first 0.weight; equal as half precision"
     )
     lines = shown(capsys, 0, original, half, "--input", small, "--tolerance", "1e-3")
-    assert lines[0] == "same network; same weights, to 0.001"
+    assert lines[0] == "same network; same weights, to 0.001 of the largest"
 
 
 def test_other_classes(
