@@ -67,12 +67,13 @@ dist: $(DEV)
 	$(VENV)/bin/python -m pytest -m dist tests/test_distribution.py $(ARGS)
 	cd dist && sha256sum relume-* > SHA256SUMS
 
-# What the serving image installs, without torch, which alone is larger than all of the rest.
+# What the serving image installs and what `relume inspect` reads and shows with, but no torch, which
+# alone is larger than all of the rest.
 define INSTALLED
 $(VENV)/bin/python -m venv build/installed
 build/installed/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
 build/installed/bin/python -m pip install --quiet --no-deps --no-index --find-links dist relume
-build/installed/bin/python -m pip install --quiet --group serve "$(CPU_RUNTIME)"
+build/installed/bin/python -m pip install --quiet --group serve "$(CPU_RUNTIME)" safetensors rich
 endef
 
 image:

@@ -3,16 +3,14 @@
 import argparse
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from converters.cli import input_shapes
 from models.errors import SpecError
 from models.presets import PRESETS
-from models.terminal import at_least, escaped, missing_package, reports_errors
+from models.terminal import at_least, escaped, reports_errors
 
 if TYPE_CHECKING:  # these load torch
     from converters.difference import Apart, Difference
@@ -67,14 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @reports_errors
 def _main(argv: Sequence[str] | None, compared: list[Compared]) -> int:
-    given = _parser().parse_args(argv)
+    given = parser().parse_args(argv)
     a, b = _named(given.sources)
-    try:
-        from converters.difference import compare
-        from converters.sides import Named, open_both  # torch takes a second to load
-    except ModuleNotFoundError as error:
-        print(missing_package(error), file=sys.stderr)
-        return 1
+    from converters.difference import compare
+    from converters.sides import Named, open_both  # torch takes a second to load
+
     sides = open_both(Named(*a), Named(*b), given.input, given.input_shape)
     found = compare(sides[0].network, sides[1].network)
     tolerance = max(given.tolerance, FOLDED if any(found.norms) else 0)
@@ -86,38 +81,46 @@ def _main(argv: Sequence[str] | None, compared: list[Compared]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    found = argparse.ArgumentParser(
         description="Compare two checkpoints layer by layer, whatever their formats: is it the "
         "same network, and where do the weights differ?",
         usage="%(prog)s [-h] [--input PRESET] [--input-shape N,C,H,W[;...]] [--tolerance T] "
         "[--all] [--json] A [EPOCH] B [EPOCH]",
         epilog=EPILOG,
     )
-    parser.add_argument("sources", nargs="+", metavar="A B", help="the two checkpoints")
-    parser.add_argument(
+    found.add_argument("sources", nargs="+", metavar="A B", help="the two checkpoints")
+    found.add_argument(
         "--input",
         metavar="PRESET",
         help=f"how images enter, where neither checkpoint tells: {', '.join(PRESETS)}, or a .json "
         "file; none for networks that take no image",
     )
-    parser.add_argument(
+    found.add_argument(
         "--input-shape",
-        type=input_shapes,
+        type=_shapes,
         default=(),
         metavar="N,C,H,W[;...]",
         help="with --input none: the exact shape of each input",
     )
-    parser.add_argument(
+    found.add_argument(
         "--tolerance",
         type=at_least(0.0),
         default=0.0,
         metavar="T",
         help="how far apart equal tensors may be, as a part of their largest number (default: 0)",
     )
-    parser.add_argument("--all", action="store_true", help="list every tensor that differs")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
+    found.add_argument("--all", action="store_true", help="list every tensor that differs")
+    found.add_argument("--json", action="store_true", help="print one JSON object")
+    return found
+
+
+def _shapes(text: str) -> Any:
+    """Return what --input-shape says; imported once it is given, for it needs what torch needs."""
+    from converters.cli import input_shapes
+
+    return input_shapes(text)
 
 
 def _named(sources: Sequence[str]) -> list[tuple[Path, int | None]]:
