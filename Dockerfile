@@ -1,6 +1,7 @@
 # The images of relume; docs/deploying.md says how to run them.
 #
-#   docker build -t relume .                                  serve, on the CPU
+#   make image                                                serve, on the CPU; with labels
+#   docker build -t relume .                                  the same, of no named version
 #   docker build -t relume:gpu --build-arg RUNTIME=gpu .      serve, on an NVIDIA GPU
 #   docker build -t relume --build-arg EXTRAS="openvino tracing" .    with what settings ask for
 #   docker build -t relume:convert --target convert .         convert checkpoints
@@ -22,7 +23,7 @@ RUN python -c "import sys, tomllib; \
       print(*(one for name in sys.argv[1].split() for one in extras[name]), sep='\n')" \
       "$RUNTIME $EXTRAS" > runtime.txt \
     && pip install --group serve -r runtime.txt
-COPY README.md LICENSE ./
+COPY README.md LICENSE NOTICE ./
 COPY models models
 COPY converters converters
 COPY service service
@@ -31,7 +32,7 @@ COPY docs/errors docs/errors
 RUN pip install --no-deps .
 
 FROM build AS build-convert
-COPY README.md LICENSE ./
+COPY README.md LICENSE NOTICE ./
 COPY models models
 COPY converters converters
 COPY service service
@@ -41,6 +42,13 @@ COPY docs/errors docs/errors
 RUN pip install ".[cpu]"
 
 FROM python:3.12-slim AS convert
+ARG VERSION="" REVISION="" SOURCE=""
+LABEL org.opencontainers.image.title="relume convert" \
+      org.opencontainers.image.description="Converts checkpoints of Torch7, MXNet and early PyTorch to PyTorch and ONNX" \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.revision=$REVISION \
+      org.opencontainers.image.source=$SOURCE \
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build-convert /opt/relume /opt/relume
 # torch asks for the user's name, which a bare number does not have
 ENV PATH=/opt/relume/bin:$PATH PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1 \
@@ -50,6 +58,13 @@ WORKDIR /artifacts
 ENTRYPOINT ["relume", "convert"]
 
 FROM python:3.12-slim AS serve
+ARG VERSION="" REVISION="" SOURCE=""
+LABEL org.opencontainers.image.title="relume" \
+      org.opencontainers.image.description="Serves image networks of 2014 to 2018 over HTTP" \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.revision=$REVISION \
+      org.opencontainers.image.source=$SOURCE \
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build-serve /opt/relume /opt/relume
 # Inside a container the loopback address reaches nobody. The driver's part of CUDA is mounted by
 # NVIDIA's container toolkit, and only the parts that are named.

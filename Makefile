@@ -1,7 +1,7 @@
 # Everything here sets up what it needs in .venv first; all it wants is make and Python 3.11 or newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint proof docs format clean
+.PHONY: help demo test lint proof docs format dist image clean
 
 VENV := .venv
 SITE := build/site
@@ -18,6 +18,8 @@ OTHER_RUNTIME := $(if $(filter gpu,$(EXTRA)),onnxruntime,onnxruntime-gpu)
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 RUN := $(VENV)/run-$(EXTRA)
 DEV := $(VENV)/dev-$(EXTRA)
+CPU_RUNTIME = $(shell sed -n 's/^cpu = \["\(.*\)"\]$$/\1/p' pyproject.toml)
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' relume/__init__.py)
 NONE_CHOSEN := $(if $(ARGS),|| [ $$? -eq 5 ])
 EACH_CORE := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
@@ -28,6 +30,8 @@ help:
 	@echo "make lint   check style and types"
 	@echo "make docs   build the documentation as a site, in $(SITE)"
 	@echo "make format lay the code out"
+	@echo "make dist   build and check what a release consists of, into dist/"
+	@echo "make image  build the container image, labelled with version and revision"
 	@echo "make clean  remove $(VENV) and what tools left behind"
 	@echo
 	@echo "variables: PYTHON=python3.12  EXTRA=cpu|gpu (here: $(EXTRA))  PORT=$(PORT)"
@@ -36,7 +40,7 @@ demo: $(RUN)
 	@$(VENV)/bin/python examples/demo.py --port $(PORT) $(ARGS)
 
 test: $(DEV)
-	$(EACH_CORE) -m "not slow" $(ARGS)
+	$(EACH_CORE) -m "not slow and not dist" $(ARGS)
 
 proof: $(DEV)
 	failed=0; \
@@ -58,8 +62,33 @@ format: $(DEV)
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
+# The same commit gives the same files: archives have its time, not the clock's.
+dist: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+dist: $(DEV)
+	rm -rf build dist
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/twine check --strict dist/*
+	$(INSTALLED)
+	$(VENV)/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+		-o dist/relume-$(VERSION).cdx.json build/installed
+	$(VENV)/bin/python -m pytest -m dist tests/test_distribution.py $(ARGS)
+	cd dist && sha256sum relume-* > SHA256SUMS
+
+# What the serving image installs and what `relume inspect` reads and shows with, but no torch, which
+# alone is larger than all of the rest.
+define INSTALLED
+$(VENV)/bin/python -m venv build/installed
+build/installed/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+build/installed/bin/python -m pip install --quiet --no-deps --no-index --find-links dist relume
+build/installed/bin/python -m pip install --quiet --group serve "$(CPU_RUNTIME)" safetensors rich
+endef
+
+image:
+	docker build --target serve --tag relume:$(VERSION) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(shell git rev-parse HEAD) $(ARGS) .
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/made:
 	@for python in $(CANDIDATES); do \

@@ -200,7 +200,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--input-shape",
-        type=_shapes,
+        type=input_shapes,
         default=(),
         metavar="N,C,H,W[;...]",
         help="with --input none: the exact shape of each input, depth first where tables nest",
@@ -252,7 +252,8 @@ def _name(text: str) -> str:
     return text
 
 
-def _shapes(text: str) -> tuple[Shape, ...]:
+def input_shapes(text: str) -> tuple[Shape, ...]:
+    """Return what --input-shape says, as argparse wants it."""
     try:
         shapes = tuple(tuple(int(size) for size in shape.split(",")) for shape in text.split(";"))
     except ValueError as error:

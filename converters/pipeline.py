@@ -105,7 +105,7 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
     path = path.resolve()
     targets = _targets(path, options)
     _refuse_early(path, targets, options)
-    source, digest = _opened(path, opener)
+    source, digest = opened(path, opener)
     _refuse_taken(path, targets, options)
     with step("translating layers"):
         resolved = resolve(source, digest, options.input, options.shapes)
@@ -130,8 +130,13 @@ def convert(path: Path, opener: Opener, options: Options) -> Outcome:
     )
 
 
-def _opened(path: Path, opener: Opener) -> tuple[Source, str]:
-    """Return the open checkpoint, whose layers all have rules, and the digest of its bytes."""
+def opened(path: Path, opener: Opener) -> tuple[Source, str]:
+    """Return the open checkpoint, whose layers all have rules, and the digest of its bytes.
+
+    Raises:
+        SpecError: There is no such file.
+        FormatError, UnsupportedLayer: It is damaged, or has layers that nobody knows.
+    """
     if not path.exists():
         raise SpecError(f"{path}: no such file")
     with step("reading"), unpacked(path) as plain:
@@ -169,7 +174,7 @@ def verify_source(
         LegacyModelError: Whatever stands against an exact conversion.
     """
     path = path.resolve()
-    source, digest = _opened(path, opener)
+    source, digest = opened(path, opener)
     with step("translating layers"):
         wired = resolve(source, digest, asked, shapes).wired
     given = tuple(one.shape for one in wired.network.graph.inputs)

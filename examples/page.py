@@ -21,7 +21,7 @@ from examples import demo  # noqa: E402  needs the line above
 from models.terminal import reports_errors  # noqa: E402
 
 PICTURES = ("cat.jpg", "coffee.jpg")
-SIZE = {"width": 1180, "height": 760}
+WIDTH, HEIGHT = 1180, 760
 SHARPNESS = 1.5  # pixels of the picture for one of the page
 COLOURS = 256  # enough for two photographs and text, and a third of the bytes
 
@@ -51,7 +51,11 @@ def picture(address: str) -> bytes:
     files = [demo.CHECKPOINT.parent / name for name in PICTURES]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport=SIZE, device_scale_factor=SHARPNESS, color_scheme="light")
+        page = browser.new_page(
+            viewport={"width": WIDTH, "height": HEIGHT},
+            device_scale_factor=SHARPNESS,
+            color_scheme="light",
+        )
         page.goto(address)
         page.set_input_files("#file", files)
         page.get_by_text(f"{len(files)} done.").wait_for()

@@ -77,6 +77,23 @@ def read(path: Path) -> Checkpoint:
     return load_safetensors(path) if path.suffix == ".safetensors" else load_pt(path)
 
 
+def is_artifact(path: Path) -> bool:
+    """Tell whether relume wrote a file, which may be damaged since: no tensor is read."""
+    try:
+        with path.open("rb") as file:
+            safe = file.read(9)[8:] == b"{"
+        if safe:
+            with safetensors.safe_open(path, framework="numpy") as opened:
+                return (opened.metadata() or {}).get("format") == FORMAT
+        with zipfile.ZipFile(path) as archive:
+            (content,) = (one for one in archive.namelist() if one.endswith("/data.pkl"))
+            with archive.open(content) as pickled:
+                head = pickled.read(64)  # a dictionary whose first entry is the format
+                return b"format" in head and FORMAT.encode() in head
+    except (safetensors.SafetensorError, *DAMAGE):
+        return False
+
+
 def save_pt(path: Path, checkpoint: Checkpoint) -> None:
     """Write a `.pt`; the caller chooses a temporary name."""
     state = {name: torch.from_numpy(array) for name, array in _owned(checkpoint.network).items()}

@@ -35,8 +35,29 @@ def canonical_order(graph: Graph) -> list[Node]:
     return [node for node in order if node.op not in _TRANSPARENT]
 
 
-def fingerprint(graph: Graph) -> str:
-    """Return 64 hexadecimal digits that two graphs share exactly when their structure is equal."""
+class Placed(NamedTuple):
+    """A node by what counts of it.
+
+    Attributes:
+        node: The node.
+        attrs: Its settings that inference sees, sorted.
+        inputs: Where in the order its inputs are; the graph's own are -1, -2, ...
+    """
+
+    node: Node
+    attrs: list[tuple[str, Any]]
+    inputs: list[int]
+
+
+class Structure(NamedTuple):
+    """The nodes that count, in canonical order, and the places of the outputs."""
+
+    nodes: list[Placed]
+    outputs: list[int]
+
+
+def structure(graph: Graph) -> Structure:
+    """Return what counts of a graph, without what inference cannot see."""
     nodes = {node.name: node for node in graph.nodes}
     head = _head(graph, nodes)
 
@@ -46,13 +67,21 @@ def fingerprint(graph: Graph) -> str:
         return name
 
     numbers = {given.name: -1 - index for index, given in enumerate(graph.inputs)}
-    lines: list[Any] = []
+    placed = []
     for index, node in enumerate(canonical_order(graph)):
         unseen = _UNSEEN | ({_HEADS[node.op][1]} if node is head else set())
         attrs = sorted((key, value) for key, value in node.attrs.items() if key not in unseen)
-        lines.append([node.op, attrs, [numbers[source(name)] for name in node.inputs]])
+        placed.append(Placed(node, attrs, [numbers[source(name)] for name in node.inputs]))
         numbers[node.name] = index
-    lines.append([numbers[source(name)] for name in graph.outputs])
+    return Structure(placed, [numbers[source(name)] for name in graph.outputs])
+
+
+def fingerprint(graph: Graph) -> str:
+    """Return 64 hexadecimal digits that two graphs share exactly when their structure is equal."""
+    placed, outputs = structure(graph)
+    lines: list[Any] = [[node.op, attrs, inputs] for node, attrs, inputs in placed]
+    lines.append(outputs)
+    numbers = {one.node.name: index for index, one in enumerate(placed)}
     read = {name for node in graph.nodes for name in node.inputs} | set(graph.outputs)
     lines.extend("unused input" for given in graph.inputs if given.name not in read)
     unused = (node for node in graph.nodes if node.name not in numbers)

@@ -21,13 +21,16 @@ from models.errors import LegacyModelError
 P = ParamSpec("P")
 Number = TypeVar("Number", int, float)
 
+PACKAGES = ("converters", "models", "relume", "service")  # that every installation has
+
 
 def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
     """Turn what `main` raises into one line on stderr and an exit status.
 
-    Our own errors, whose line ends with the command that explains them, and the system's (no such
-    file, disk full) give 1, an interrupt gives 130, SIGTERM 143 and a reader that closed the pipe
-    141, as a shell would. Everything else is a bug and stays a traceback.
+    Our own errors, whose line ends with the command that explains them, the system's (no such file,
+    disk full) and a package that is not installed give 1, an interrupt gives 130, SIGTERM 143 and a
+    reader that closed the pipe 141, as a shell would. Everything else is a bug and stays a
+    traceback.
     """
 
     @functools.wraps(main)
@@ -44,6 +47,11 @@ def reports_errors(main: Callable[P, int]) -> Callable[P, int]:
             return 141
         except OSError as error:
             print(f"error: {escaped(described(error))}", file=sys.stderr)
+            return 1
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in PACKAGES:
+                raise  # ours: a bug
+            print(missing_package(error), file=sys.stderr)
             return 1
         except _Terminated:
             print("terminated", file=sys.stderr)

@@ -36,6 +36,7 @@ COMMANDS = {
     "verify": Command(
         "relume.verify", "main", "hold a checkpoint or precision against what it should give"
     ),
+    "diff": Command("relume.diff", "main", "say where two checkpoints differ, layer by layer"),
     "quantize": Command("relume.precision", "quantize", "write an .onnx in int8 or fp16, measured"),
     "classify": Command(
         "relume.classify", "main", "say what is in images, folders of them as well"
@@ -52,7 +53,7 @@ COMMANDS = {
 }
 GROUPS = {  # by what one wants
     "convert": ("convert", "inspect", "onnx", "export"),
-    "prove": ("verify", "evaluate"),
+    "prove": ("verify", "diff", "evaluate"),
     "serve": ("serve", "quantize"),
     "classify": ("classify",),
     "train": ("train", "plot"),

@@ -39,6 +39,34 @@ def test_the_image_can_hold_what_settings_ask_for() -> None:
     assert COMPOSE.count("EXTRAS: ${RELUME_EXTRAS:-}") == COMPOSE.count("RUNTIME: ") == 2
 
 
+@pytest.mark.parametrize("stage", ["serve", "convert"])
+def test_images_say_what_they_are(stage: str) -> None:
+    """Labels of the Open Container Initiative, whose version and revision the build is given.
+
+    Source: opencontainers/image-spec annotations.md.
+    """
+    _, _, after = DOCKERFILE.partition(f"FROM python:3.12-slim AS {stage}\n")
+    text = after.partition("\nFROM ")[0]
+    labels = dict(re.findall(r"org\.opencontainers\.image\.(\w+)=(\S+)", text))
+    for name in ("version", "revision", "source"):
+        assert labels[name] == f"${name.upper()}"
+        assert re.search(rf"^ARG .*\b{name.upper()}=", text, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert labels["licenses"] == f'"{project["license"]}"'
+    assert labels["title"].startswith('"relume')
+    assert labels["description"]
+
+
+def test_what_the_image_copies_reaches_the_build() -> None:
+    """.dockerignore lets in what a COPY names, and what the package declares as its licences."""
+    let_in = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    copied = set(re.findall(r"^COPY (?!--)(.+) \S+$", DOCKERFILE, re.MULTILINE))
+    names = {name for line in copied for name in line.split()}
+    assert {f"!{name}" for name in names} <= set(let_in)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert names >= {*project["license-files"], project["readme"]}
+
+
 @pytest.mark.parametrize("panel", BOARD["panels"], ids=lambda panel: panel["title"])
 def test_the_board_asks_for_figures_that_there_are(panel: dict[str, list[dict[str, str]]]) -> None:
     """Every name in a query is one that `/metrics` has."""

@@ -34,6 +34,7 @@ PLAIN = {
     "models/errors.py",
     "models/files.py",
     "models/fingerprint.py",
+    "models/folding.py",
     "models/geometry.py",
     "models/graph.py",
     "models/image_network.py",
@@ -61,7 +62,17 @@ PLAIN = {
 }
 TORCH_FREE = {
     f"converters/{name}.py"
-    for name in ("bare", "export", "lowering", "packing", "sources", "summary", "tree", "triton")
+    for name in (
+        "bare",
+        "difference",
+        "export",
+        "lowering",
+        "packing",
+        "sources",
+        "summary",
+        "tree",
+        "triton",
+    )
 }
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 

@@ -86,6 +86,19 @@ def test_any_network_is_read_back(
     assert_equal(read(saved(folder, suffix, tiny(graph))), tiny(graph))
 
 
+def test_artifacts_are_told_from_other_files(tmp_path: Path) -> None:
+    """Both forms are known by their first entries; what is cut, or another program's, is not."""
+    for suffix in SAVE:
+        path = saved(tmp_path, suffix)
+        assert checkpoint.is_artifact(path)
+        path.write_bytes(path.read_bytes()[:40])
+        assert not checkpoint.is_artifact(path)
+    torch.save({"relume": torch.zeros(1)}, tmp_path / "other.pt")
+    assert not checkpoint.is_artifact(tmp_path / "other.pt")
+    safetensors.numpy.save_file({"a": np.zeros(1)}, tmp_path / "other.safetensors")
+    assert not checkpoint.is_artifact(tmp_path / "other.safetensors")
+
+
 @EVERY_FORM
 def test_load_gives_a_module_that_computes_the_same(tmp_path: Path, suffix: str) -> None:
     """One call gives a module in evaluation mode with bit-equal outputs, and its spec."""

@@ -88,6 +88,14 @@ def test_a_word_that_is_like_a_known_one(word: str, question: str) -> None:
     assert meant(word, ["convert", "inspect"]) == question
 
 
+def test_a_package_that_is_not_installed_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that finds out late that it needs torch says so; a module of ours is a bug."""
+    assert failing(ModuleNotFoundError("No module", name="torch.nn")) == 1
+    assert "has no package torch.nn: `. .venv/bin/activate`" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError, match="No module"):
+        failing(ModuleNotFoundError("No module", name="models.odd"))
+
+
 def test_an_interrupt_is_one_line_and_status_130(capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C shows no traceback, and gives the status that shells give it."""
     assert failing(KeyboardInterrupt()) == 130
