@@ -78,10 +78,10 @@ def _main(argv: Sequence[str] | None, compared: list[Compared]) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
     found = new_parser(
-        "Compare two checkpoints layer by layer, whatever their formats: is it the same network, and "
-        "where do the weights differ? A and B are what `relume convert` takes, MXNet's PREFIX EPOCH "
-        "as well, or .pt and .safetensors of relume. The exit status is 0 if they are equal, 1 if "
-        "they differ, 2 if there was trouble.",
+        "Compare two checkpoints layer by layer, whatever their formats: is it the same network, "
+        "and where do the weights differ? A and B are what `relume convert` takes, MXNet's PREFIX "
+        "EPOCH as well, or .pt and .safetensors of relume. The exit status is 0 if they are equal, "
+        "1 if they differ, 2 if there was trouble.",
         "relume diff irv2.t7 irv2.pt",
         "relume diff resnet-152 0 resnet-152 90",
     )

@@ -59,7 +59,9 @@ def quantize_parser() -> argparse.ArgumentParser:
         "--precision", choices=("int8", "fp16"), default="int8", help="default int8"
     )
     _add_pictures(parser, required=True)
-    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder of the result")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="folder of the result (default: MODEL's)"
+    )
     parser.add_argument("--name", metavar="NAME", help="of the result (default: MODEL-int8)")
     parser.add_argument("--force", action="store_true", help="overwrite the result")
     return parser
@@ -70,8 +72,11 @@ def quantize(argv: Sequence[str] | None = None) -> int:
     """Write an artifact of lower precision, if it agrees with the one of float32."""
     given = quantize_parser().parse_args(argv)
     name = given.name or f"{given.model.stem}-{given.precision}"
-    target = (given.out or given.model.parent) / f"{name}.onnx"
+    folder = given.out or given.model.parent
+    _check_folder(folder)
+    target = folder / f"{name}.onnx"
     refuse_existing([target], force=given.force)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         with writing() as files:
             temporary = files.new(target)
@@ -83,6 +88,15 @@ def quantize(argv: Sequence[str] | None = None) -> int:
     _print(given, agreement)
     print(f"  wrote       {target.name} ({target.stat().st_size / 1e6:.1f} MB)", file=sys.stderr)
     return 0
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise SpecError where -o names a file, before anything is computed."""
+    if folder.is_dir() or (folder.suffix != ".onnx" and not folder.exists()):
+        return
+    raise SpecError(
+        f"-o {folder}: expected a folder; -o {folder.parent} --name {folder.stem} writes that file"
+    )
 
 
 def verify_parser() -> argparse.ArgumentParser:

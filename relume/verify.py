@@ -13,8 +13,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     lower = any(one.partition("=")[0] == PRECISION for one in arguments)
     if {"-h", "--help"} & set(arguments) and not lower:
-        parser().print_help()
-        return 0
+        parser().parse_args(["--help"])  # of both, and ends there
     module = "relume.precision" if lower else "converters.cli"
     status: int = import_module(module).verify(arguments)
     return status

@@ -23,6 +23,7 @@ MAX_PARTS = 200_000
 
 _NESTS = (b"[", b"{", b'"')
 _PARTS = (*_NESTS, b",")
+_SPACES = b" \t\r\n"
 WAYS = ("image", "images", "url")  # of sending an image in JSON
 
 Fetch = Callable[[str], Awaitable[bytes]]
@@ -136,11 +137,11 @@ def _text(value: Any, key: str) -> str:
 
 
 def _decoded(text: str) -> bytes:
-    """Return the bytes of base64, also of a `data:` URL."""
+    """Return the bytes of base64, also of a `data:` URL or in lines, as RFC 2045 has it."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(text.encode("ascii").translate(None, _SPACES), validate=True)
     except (binascii.Error, ValueError) as error:
         raise Refusal("invalid-request", f"an image is no base64: {error}") from error
 

@@ -17,7 +17,7 @@ from models.terminal import escaped, new_parser, reports_errors
 from service.app import create_app
 from service.connections import protocol
 from service.observation import log_to_stderr
-from service.settings import KEYS, Settings
+from service.settings import KEYS, Settings, unknown
 from service.workers import serve_by_workers
 
 END_S = 1.5  # with the default `drain_s` less than the ten seconds after which `docker stop` kills
@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or Ctrl-C; both are the ordinary end and give 0."""
     flags = vars(parser().parse_args(argv))
     given = {KEYS[name]: str(value) for name, value in flags.items() if value is not None}
+    for line in unknown(os.environ):
+        print(f"warning: {escaped(line)}", file=sys.stderr)
     settings = Settings.from_env({**os.environ, **given})
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
@@ -147,8 +149,12 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", metavar="H", help="address to listen on (CLASSIFY_HOST)")
     parser.add_argument("--port", metavar="N", type=int, help="port, 0: any (CLASSIFY_PORT)")
-    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), help="CLASSIFY_DEVICE")
-    parser.add_argument("--engine", choices=("onnxruntime", "openvino"), help="CLASSIFY_ENGINE")
+    parser.add_argument(
+        "--device", choices=("auto", "cuda", "cpu"), help="what computes (CLASSIFY_DEVICE)"
+    )
+    parser.add_argument(
+        "--engine", choices=("onnxruntime", "openvino"), help="by which (CLASSIFY_ENGINE)"
+    )
     parser.add_argument(
         "--precision", choices=("float32", "bf16"), help="what is computed in (CLASSIFY_PRECISION)"
     )

@@ -7,9 +7,11 @@ from typing import Any, Literal, get_args
 
 from models.engines import EngineName, Precision
 from models.errors import ArtifactError, LegacyModelError
+from models.terminal import meant
 
 DeviceChoice = Literal["auto", "cuda", "cpu"]
 LogFormat = Literal["text", "json"]
+PREFIX = "CLASSIFY_"  # of the variables
 
 _COMMANDS = {  # what makes an .onnx of what people put in its place
     ".t7": "relume convert",
@@ -107,6 +109,12 @@ class Settings:
         return cls(**values)
 
 
+def unknown(environ: Mapping[str, str]) -> list[str]:
+    """Return a sentence on each variable that is called like a setting and is none."""
+    odd = sorted(key for key in environ if key.startswith(PREFIX) and key not in KEYS.values())
+    return [f"{key}: no such setting{meant(key, KEYS.values())}" for key in odd]
+
+
 def artifacts(path: Path) -> list[Path]:
     """Return the .onnx files that `path` is, or that are in the folder that it is, sorted.
 
@@ -192,7 +200,7 @@ def _text(key: str, text: str) -> str:
     return text
 
 
-KEYS = {name: f"CLASSIFY_{name.upper()}" for name in Settings.__dataclass_fields__}
+KEYS = {name: f"{PREFIX}{name.upper()}" for name in Settings.__dataclass_fields__}
 
 _PARSERS: dict[str, Callable[[str, str], object]] = {
     "models": lambda key, text: Path(text),

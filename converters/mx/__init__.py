@@ -18,6 +18,7 @@ from converters.mx.network import (
     variables,
 )
 from converters.mx.symbol import Symbol
+from converters.packing import first_bytes
 from models.errors import FormatError, SpecError, some
 from models.graph import Array, Shape
 from models.spec import InputSpec
@@ -60,7 +61,7 @@ class MXSource:
         self.input: InputSpec | None = None  # no file says how images enter
         self.arrays = _bare(self.name, stored.arrays)
         self._symbol_path = symbol_path
-        self._symbol = symbol.read(symbol_path) if symbol_path else None
+        self._symbol = _read_symbol(symbol_path) if symbol_path else None
         nodes = needed(self._symbol) if self._symbol else []
         self.classes = Counter(node.op for node in nodes if node.op != NULL)
         self._read = dict.fromkeys(names_read(self._symbol) if self._symbol else ())
@@ -128,6 +129,11 @@ class MXSource:
         if self._symbol is not None and name not in self._read:
             return "other"
         return "statistic" if name.endswith(STATISTICS) else "parameter"
+
+
+def _read_symbol(path: Path) -> Symbol:
+    """Return the graph of a symbol file, packed or not."""
+    return symbol.read_data(path, first_bytes(path, symbol.MAX_BYTES + 1))
 
 
 def _bare(path: Path, arrays: Mapping[str, Array | None]) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from models.errors import SpecError, some
 
 SYMBOL = "-symbol.json"
+PACKED = ("", ".xz", ".gz")
 _NUMBERED = re.compile(r"(?P<prefix>.+)-(?P<epoch>\d{4,9})\.params(\.xz|\.gz)?")
 _PARAMS = re.compile(r"(?P<prefix>.+)\.params(\.xz|\.gz)?")
 
@@ -41,10 +42,9 @@ def of_file(params: Path, symbol: Path | None = None) -> Located:
         if not symbol.is_file():
             raise SpecError(f"--symbol {symbol}: no such file")
         return Located(params, symbol, epoch)
-    for name in (numbered, plain):
-        if name and (beside := params.with_name(name["prefix"] + SYMBOL)).is_file():
-            return Located(params, beside, epoch)
-    return Located(params, None, epoch)
+    prefixes = (name["prefix"] for name in (numbered, plain) if name)
+    symbols = (params.with_name(one + SYMBOL + end) for one in prefixes for end in PACKED)
+    return Located(params, next((one for one in symbols if one.is_file()), None), epoch)
 
 
 def of_epoch(prefix: Path, epoch: int, symbol: Path | None = None) -> Located:
@@ -57,7 +57,7 @@ def of_epoch(prefix: Path, epoch: int, symbol: Path | None = None) -> Located:
         kind = "folder" if prefix.is_dir() else "file"
         raise SpecError(f"{prefix}: a {kind}; with EPOCH, SOURCE is a prefix, such as resnet-50")
     name = f"{prefix.name}-{epoch:04}.params"
-    for ending in ("", ".xz", ".gz"):
+    for ending in PACKED:
         if (found := prefix.with_name(name + ending)).is_file():
             return of_file(found, symbol)
     there = _listed(one for one in _all(prefix.parent) if one.name.startswith(f"{prefix.name}-"))
@@ -79,7 +79,7 @@ def of_folder(folder: Path, symbol: Path | None = None) -> Located | None:
     found = _all(folder)
     if len(found) == 1:
         return of_file(found[0], symbol)
-    if not found and not list(folder.glob(f"*{SYMBOL}")):
+    if not found and not list(folder.glob(f"*{SYMBOL}*")):
         return None
     raise SpecError(
         f"{folder}: a folder with {_listed(found)}; expected one checkpoint, "

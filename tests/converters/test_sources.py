@@ -1,14 +1,17 @@
 """A path becomes a checkpoint: which format it is of, and what lies beside it."""
 
+import gzip
 import lzma
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from converters.mx import MXSource
 from converters.packing import base_name
 from converters.sources import MXNET, PYTORCH, TORCH7, find, find_mxnet
 from models.errors import FormatError, SpecError
@@ -115,6 +118,25 @@ def test_the_symbol_beside_it(folder: Path) -> None:
     assert located.symbol is None
     with pytest.raises(SpecError, match="gone.json: no such file"):
         find(folder / "net", epoch=0, symbol=folder / "gone.json")
+
+
+@pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_a_symbol_packed_like_its_arrays(
+    ending: str, pack: Callable[[bytes], bytes], folder: Path
+) -> None:
+    """Whoever packs a checkpoint packs both files: the graph is found and read all the same."""
+    plain, params = folder / "net-symbol.json", folder / "net-0000.params"
+    wanted = MXSource(params, symbol_path=plain).graph()[1]
+    packed = folder / f"net-symbol.json{ending}"
+    packed.write_bytes(pack(plain.read_bytes()))
+    plain.unlink()
+    located = find_mxnet(params)
+    assert located is not None
+    assert located.symbol == packed
+    assert MXSource(params, symbol_path=packed).graph() == (packed, wanted)
+    packed.write_bytes(pack(b"{}" * 4)[:-4])
+    with pytest.raises(FormatError, match=f"net-symbol.json{ending}: .*found damaged data"):
+        MXSource(params, symbol_path=packed)
 
 
 def test_a_folder_of_one_checkpoint(folder: Path) -> None:

@@ -122,6 +122,35 @@ def test_bf16_is_measured(
     assert set(model.parent.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("out", "cure"),
+    [
+        ("small.onnx", "-o {0} --name small writes that file"),
+        ("there", "-o {0} --name there writes that file"),
+    ],
+)
+def test_a_file_in_place_of_the_folder(
+    out: str, cure: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused before a picture is looked at, with what to type."""
+    (tmp_path / "there").write_bytes(b"a file")
+    arguments = [str(model), "--images", "gone", "-o", str(tmp_path / out)]
+    assert precision.quantize(arguments) == 1
+    said = f"error: -o {tmp_path / out}: expected a folder; {cure.format(tmp_path)}"
+    assert capsys.readouterr().err == f"{said} (relume explain spec-error)\n"
+
+
+def test_the_folder_of_the_result_is_made(
+    model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `relume convert` makes it."""
+    monkeypatch.setattr(precision, "_compared", lambda *given: precision.Agreement(1, 1, 0, 9))
+    out = tmp_path / "new" / "folder"
+    arguments = [str(model), "--images", str(images), "--precision", "fp16", "-o", str(out)]
+    assert precision.quantize(arguments) == 0
+    assert [one.name for one in out.iterdir()] == [f"{model.stem}-fp16.onnx"]
+
+
 def test_too_little_agreement_writes_nothing(
     model: Path,
     images: Path,
@@ -170,7 +199,7 @@ def test_pictures_that_cannot_be_read_are_no_measure(
 def test_verify_goes_to_the_checkpoints_without_a_precision(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`relume verify FILE.t7` is what it was; its help names the other."""
+    """`relume verify FILE.t7` is what it was; its help has the flags of the other."""
     with pytest.raises(SystemExit, match="0"):
         verify.main(["--help"])
-    assert "--precision bf16|int8|fp16" in capsys.readouterr().out
+    assert "--precision {bf16,int8,fp16}" in capsys.readouterr().out

@@ -201,6 +201,18 @@ async def test_an_upload_that_hides_its_length_is_cut_off(serve: Serve) -> None:
             id="exif",
         ),
         pytest.param(
+            {"files": {"img": b"x"}, "params": {"exif": ""}},
+            422,
+            "query exif: Input should be 'honour' or 'ignore'",
+            id="exif of nothing",
+        ),
+        pytest.param(
+            {"files": {"img": b"x"}, "params": {"top": 0}},
+            422,
+            "query top: Input should be greater than or equal to 1",
+            id="no class",
+        ),
+        pytest.param(
             {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
             400,
             "Missing boundary in multipart.",

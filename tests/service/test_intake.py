@@ -29,6 +29,11 @@ def b64(data: bytes) -> str:
         ),
         pytest.param({"json": {"image": b64(RED)}}, id="base64"),
         pytest.param({"json": {"image": f"data:image/png;base64,{b64(RED)}"}}, id="data URL"),
+        pytest.param({"json": {"image": base64.encodebytes(RED).decode()}}, id="base64 in lines"),
+        pytest.param(
+            {"json": {"image": base64.encodebytes(RED).decode().replace("\n", "\r\n \t")}},
+            id="base64 as in mail",
+        ),
         pytest.param({"json": {"images": [b64(RED)]}}, id="list of one"),
     ],
 )
@@ -91,6 +96,9 @@ async def test_as_many_classes_as_were_asked_for(serve: Serve, top: str, count: 
         ),
         pytest.param(
             {"json": {"image": "§"}}, "invalid-request", "an image is no base64", id="base64"
+        ),
+        pytest.param(
+            {"json": {"image": "AA\n=A"}}, "invalid-request", "an image is no base64", id="padding"
         ),
         pytest.param({"json": {"images": []}}, "invalid-request", "expected a list", id="empty"),
         pytest.param(

@@ -156,6 +156,20 @@ def test_a_wrong_setting_is_one_line(
     assert said == "CLASSIFY_QUEUE: found 'many', expected a whole number from 1"
 
 
+def test_a_misspelt_setting_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A line each at the start, without the value, and with the setting that may be meant."""
+    monkeypatch.setenv("CLASSIFY_TOKEN", "a secret")
+    monkeypatch.setenv("CLASSIFY_SOMETHING_ELSE_ALTOGETHER", "")
+    monkeypatch.setenv("CLASSIFIER", "somebody else's")
+    assert main(["--model", str(tmp_path / "gone.onnx"), "--port", "0"]) == 1
+    assert capsys.readouterr().err.splitlines()[:-1] == [
+        "warning: CLASSIFY_SOMETHING_ELSE_ALTOGETHER: no such setting",
+        "warning: CLASSIFY_TOKEN: no such setting; did you mean CLASSIFY_TOKENS?",
+    ]
+
+
 def test_a_flag_goes_before_its_variable(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 
 from models.errors import ArtifactError
-from service.settings import KEYS, SettingError, Settings, artifacts
+from service.settings import KEYS, SettingError, Settings, artifacts, unknown
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYING = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
+
+
+def test_every_setting_is_known() -> None:
+    """No variable that the service reads, and none of others, is told of."""
+    assert unknown({**dict.fromkeys(KEYS.values(), ""), "PATH": "/bin", "RELUME_X": ""}) == []
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:

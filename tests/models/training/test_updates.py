@@ -159,7 +159,7 @@ def test_momentum_begins_anew_where_the_recipe_says() -> None:
     [
         (
             {"lr": "1e38", "schedule": "epochs at=2 factor=1e3"},
-            r"--schedule: gives 1e\+41 for update 5,006, expected at most 3.4e\+38, float32's",
+            r"--schedule: gives 1e\+41 for update 5,006, .* most 3.4e\+38, float32's largest",
         ),
         (
             {"weight_decay": "1", "decay_schedule": "epochs at=2 factor=1e39"},
