@@ -53,9 +53,10 @@ lint: $(DEV)
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
-# The variable silences a notice about MkDocs 2, which pyproject.toml excludes.
+# The variable silences a notice about MkDocs 2, which pyproject.toml excludes. Not --quiet: warnings
+# that MkDocs does not print do not stop it.
 docs: $(DEV)
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --site-dir $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --site-dir $(SITE)
 	@echo "to read it: python3 -m http.server --directory $(SITE)"
 
 format: $(DEV)
