@@ -18,7 +18,11 @@ from service.settings import KEYS, Settings
 from tests.oracles import ROOT
 
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "examples").glob("*.md"),
+    ]
 )
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
