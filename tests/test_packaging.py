@@ -16,6 +16,18 @@ def test_the_serving_image_installs_what_the_package_asks_for() -> None:
     assert not [line for line in serve if line.startswith("torch")]
 
 
+def test_the_pages_of_errors_are_in_the_package() -> None:
+    """`relume explain` finds them where relume is installed, as in a clone and in the images."""
+    root = Path(__file__).resolve().parents[1]
+    pages = root / "relume" / "pages"
+    assert pages.resolve() == root / "docs" / "errors"
+    assert PYPROJECT["tool"]["setuptools"]["package-data"]["relume.pages"] == ["*.md"]
+    built = (root / "Dockerfile").read_text(encoding="utf-8")
+    stages = built.count("COPY relume relume\n")
+    assert built.count("COPY docs/errors docs/errors\n") == stages > 0
+    assert "!docs/errors\n" in (root / ".dockerignore").read_text(encoding="utf-8")
+
+
 def test_no_extra_repeats_a_dependency() -> None:
     """What everybody installs is said once."""
     project = PYPROJECT["project"]

@@ -11,7 +11,7 @@ import pytest
 
 from models.errors import DataError, FormatError, ImageError
 from models.files import writing
-from models.terminal import Progress, at_least, meant, reports_errors, size_of, step
+from models.terminal import Progress, at_least, meant, new_parser, reports_errors, size_of, step
 from tests.oracles import ROOT
 
 
@@ -249,6 +249,17 @@ def test_a_number_that_a_flag_does_not_take(least: float, text: str, message: st
     """The message says what was given and what would do."""
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         at_least(least)(text)
+
+
+def test_a_parser_wraps_what_it_says_and_not_its_examples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sentence is broken to the terminal's width, a line to type is not."""
+    monkeypatch.setenv("COLUMNS", "40")
+    example = "relume convert irv2.t7 --input torch-299 --name of-some-length"
+    told = new_parser("A sentence that is longer than forty columns are.", example).format_help()
+    assert "\nA sentence that is longer than forty\ncolumns are.\n" in told
+    assert told.endswith(f"\nexamples:\n  {example}\n")
 
 
 def test_a_number_that_a_flag_takes() -> None:

@@ -34,7 +34,7 @@ def test_another_run_is_refused(
     assert run(*arguments, *flags) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert f"out/run.json: its results are of another run: {said}" in message
-    assert message.endswith("; repeat that run's command, or take a new folder with -o")
+    assert "; repeat that run's command, or take a new folder with -o (relume explain" in message
     assert len(found(tmp_path / "out")) == 5
 
 

@@ -130,7 +130,7 @@ def test_a_store_that_breaks_off_ends_the_run(
     what = "idx" if name.endswith("rec") else name.partition(".")[2]
     assert said == (
         f"error: moody://bucket/moody.{what}: cannot be reached (connection reset); "
-        "what is finished is kept, so run it again"
+        "what is finished is kept, so run it again (relume explain data-error)"
     )
     assert not (tmp_path / "out" / "predictions").exists()
 

@@ -201,7 +201,7 @@ def test_a_missing_package_is_explained(
     assert run(folder, "--model", model, "-o", tmp_path / "out", *flags) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ")
-    assert said.rstrip().endswith(advice)
+    assert said.rstrip().endswith(f"{advice} (relume explain device-error)")
 
 
 def test_a_model_that_is_not_there_leaves_no_folder(
