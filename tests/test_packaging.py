@@ -1,8 +1,12 @@
 """What the package says of itself agrees with itself."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
+
+from relume import __version__
+from tests.oracles import ROOT
 
 PYPROJECT = tomllib.loads(
     (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text(encoding="utf-8")
@@ -38,3 +42,27 @@ def test_no_extra_repeats_a_dependency() -> None:
 
 def _name(requirement: str) -> str:
     return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+
+
+def test_the_version_stands_in_one_place() -> None:
+    """The package reads it from `relume`, and Makefile gets the same from there for the images."""
+    assert "version" in PYPROJECT["project"]["dynamic"]
+    assert "version" not in PYPROJECT["project"]
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "relume.__version__"}
+    said = subprocess.run(
+        ["make", "--dry-run", "image"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert f"--tag relume:{__version__} --build-arg VERSION={__version__} " in said.stdout
+    assert re.search(r"--build-arg REVISION=[0-9a-f]{40}\b", said.stdout)
+
+
+def test_bundled_data_has_its_notice() -> None:
+    """What is not Python and comes with the packages, or is by others, is named in NOTICE."""
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    for path in (ROOT / "models" / "labels").glob("*.txt"):
+        assert path.relative_to(ROOT).as_posix() in notice
+    for name in ("examples/efficientnet_lite0.t7", "examples/*.jpg", "tests/golden"):
+        assert name in notice
+    pictures = (ROOT / "examples" / "NOTICE.md").read_text(encoding="utf-8")
+    for path in (ROOT / "examples").glob("*.jpg"):
+        assert f"`{path.name}`" in pictures
