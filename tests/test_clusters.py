@@ -71,7 +71,7 @@ def test_the_schema_would_notice() -> None:
 
 @pytest.mark.parametrize(("device", "folder"), [("cpu", "."), ("gpu", "gpu")])
 def test_images_are_those_that_are_built(device: str, folder: str) -> None:
-    """Each form names its own; what both share names none, or a registry would hide it from them."""
+    """Each form names its own; what both share names none, or the form would not find it."""
     (said,) = documents(KUBERNETES / folder / "kustomization.yaml")
     images = {one["name"]: f"{one['newName']}:{one['newTag']}" for one in said["images"]}
     assert images.pop("relume") == COMPOSE["services"][device]["image"]
