@@ -27,11 +27,6 @@ from models.preprocess import preprocess
 from models.spec import InputSpec, ModelSpec
 
 CONFIG, LABELS, MODEL = "config.pbtxt", "labels.txt", "1/model.onnx"
-TYPES: dict[int, str] = {
-    TensorProto.FLOAT: "TYPE_FP32",
-    TensorProto.FLOAT16: "TYPE_FP16",
-    TensorProto.DOUBLE: "TYPE_FP64",
-}
 ANY = -1  # how Triton writes a size that is not fixed
 # onnxruntime's default on a GPU is TensorFloat-32, which keeps ten bits of a product; the numbers
 # that were verified have 24. The backend hands these parameters on to the CUDA provider.
@@ -51,7 +46,6 @@ class Tensor(NamedTuple):
     """One input or output of the graph."""
 
     name: str
-    type: str  # as Triton names it
     shape: tuple[int, ...]  # with the batch; ANY where it is free
 
 
@@ -193,14 +187,12 @@ def _tensors(source: Path) -> tuple[Tensor, list[Tensor]]:
 
 def _declared(source: Path, value: onnx.ValueInfoProto) -> Tensor:
     tensor = value.type.tensor_type
-    if tensor.elem_type not in TYPES or not tensor.HasField("shape"):
+    if tensor.elem_type != TensorProto.FLOAT or not tensor.HasField("shape"):
         found = TensorProto.DataType.Name(tensor.elem_type)
-        raise ArtifactError(
-            f"{source}: {value.name}: found {found}, expected a shape and one of "
-            f"{', '.join(map(TensorProto.DataType.Name, TYPES))}"
-        )
+        found += "" if tensor.HasField("shape") else " without a shape"
+        raise ArtifactError(f"{source}: {value.name}: found {found}, expected FLOAT with a shape")
     sizes = (one.dim_value if one.HasField("dim_value") else ANY for one in tensor.shape.dim)
-    return Tensor(value.name, TYPES[tensor.elem_type], tuple(sizes))
+    return Tensor(value.name, tuple(sizes))
 
 
 def _tensor(field: str, tensor: Tensor, fixed: bool, more: Sequence[str]) -> list[str]:
@@ -208,7 +200,7 @@ def _tensor(field: str, tensor: Tensor, fixed: bool, more: Sequence[str]) -> lis
     return [
         f"{field} {{",
         f"  name: {_quoted(tensor.name)}",
-        f"  data_type: {tensor.type}",
+        "  data_type: TYPE_FP32",  # in files of lower precision, too
         *(f"  dims: {size}" for size in shape),
         *more,
         "}",

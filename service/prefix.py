@@ -3,6 +3,8 @@
 Source: the ASGI specification's `root_path`: the prefix is a part of `path`, too.
 """
 
+from urllib.parse import quote
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
@@ -25,7 +27,7 @@ class Prefix:
             await self._app(scope, receive, send)
             return
         # Relative, because a Host header is whatever the client says.
-        location = f"{scope['path'].rpartition('/')[2]}/".encode()
+        location = f"./{quote(scope['path'].rpartition('/')[2])}/".encode()
         headers = [(b"location", location), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 307, "headers": headers})
         await send({"type": "http.response.body"})

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from models.cores import usable_cores
 from models.engines import BATCH_CPU, BATCH_CUDA
 from models.errors import ArtifactError, LegacyModelError
+from models.terminal import described
 from service.app import create_app
 from service.observation import log_to_stderr
 from service.settings import KEYS, SettingError, Settings, artifacts
@@ -26,9 +27,8 @@ try:
     from ray.serve.config import AutoscalingConfig
     from ray.serve.exceptions import RayServeException
 except ImportError as error:
-    raise ImportError(
-        f"Ray Serve cannot be imported ({error}): pip install 'relume[ray]'"
-    ) from error
+    cure = "pip install 'relume[ray]'"
+    raise ImportError(f"Ray Serve cannot be imported ({error}): {cure}") from error
 
 # What Serve itself decides: its port, its log, its replicas.
 SERVES = ("host", "port", "workers", "header_s")
@@ -48,14 +48,15 @@ def app(arguments: dict[str, Any]) -> serve.Application:
     Raises:
         NotServed: An argument is unknown or impossible, or there is no artifact.
     """
-    scaling = {
-        name: arguments[name] for name in arguments if name in AutoscalingConfig.model_fields
-    }
+    fields = AutoscalingConfig.model_fields
+    scaling = {name: value for name, value in arguments.items() if name in fields}
     try:
-        settings = settings_of({name: arguments[name] for name in arguments if name not in scaling})
+        settings = settings_of({name: arguments[name] for name in arguments.keys() - scaling})
         share = options(settings, scaling)
     except LegacyModelError as error:
         raise NotServed(str(error)) from error
+    except OSError as error:
+        raise NotServed(described(error)) from error
     replica = serve.ingress(_builder(settings))()
     made: serve.Application = serve.deployment(name="classifier", **share)(replica).bind()
     return made

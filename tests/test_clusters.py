@@ -69,11 +69,28 @@ def test_the_schema_would_notice() -> None:
         kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
 
 
+@pytest.mark.parametrize(("device", "folder"), [("cpu", "."), ("gpu", "gpu")])
+def test_images_are_those_that_are_built(device: str, folder: str) -> None:
+    """Each form names its own; what both share names none, or the form would not find it."""
+    (said,) = documents(KUBERNETES / folder / "kustomization.yaml")
+    images = {one["name"]: f"{one['newName']}:{one['newTag']}" for one in said["images"]}
+    assert images.pop("relume") == COMPOSE["services"][device]["image"]
+    assert set(images) == {POD["spec"]["initContainers"][0]["image"]}
+    (shared,) = documents(KUBERNETES / "base" / "kustomization.yaml")
+    assert "images" not in shared
+    there = {one.name for one in (KUBERNETES / "base").iterdir()}
+    assert set(shared["resources"]) == there - {"kustomization.yaml"}
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is what renders it")
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
-def test_kubectl_puts_them_together(device: str) -> None:
-    """Four documents that Kubernetes takes, with the image of the device and a tag for models."""
-    folder = KUBERNETES if device == "cpu" else KUBERNETES / "gpu"
+def test_kubectl_puts_them_together(device: str, tmp_path: Path) -> None:
+    """Four documents that Kubernetes takes, with images from one's own registry."""
+    folder = shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    folder = folder if device == "cpu" else folder / "gpu"
+    said = (folder / "kustomization.yaml").read_text(encoding="utf-8")
+    own = said.replace("newName: relume", "newName: registry/relume")
+    (folder / "kustomization.yaml").write_text(own, encoding="utf-8")
     command = ["kubectl", "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = {one["kind"]: one for one in yaml.safe_load_all(done.stdout)}
@@ -83,8 +100,8 @@ def test_kubectl_puts_them_together(device: str) -> None:
         kubernetes_validate.validate(one, VERSIONS[0], strict=True)
     pod = found["Deployment"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    assert container["image"] == COMPOSE["services"][device]["image"]
-    assert pod["initContainers"][0]["image"] == "relume-models:1"
+    assert container["image"] == f"registry/{COMPOSE['services'][device]['image']}"
+    assert pod["initContainers"][0]["image"] == "registry/relume-models:1"
     given = {one["name"]: one.get("value") for one in container["env"]}
     assert given.get("CLASSIFY_DEVICE") == ("cuda" if device == "gpu" else None)
     limits = container["resources"]["limits"]

@@ -1,8 +1,10 @@
 """An .onnx becomes a model repository that Triton takes as it is."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -12,6 +14,7 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInput
 
 from converters import triton
 from converters.export import export
+from models.errors import ArtifactError
 from models.spec import Label, checked_input
 from tests.tiny_onnx import INPUT, LABELS, Tiny, spec
 
@@ -128,13 +131,6 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> 
     return error
 
 
-def declared(kind: int) -> bytes:
-    """Return a tiny artifact whose output is declared as another type."""
-    model = Tiny().model()
-    model.graph.output[0].type.tensor_type.elem_type = kind
-    return bytes(model.SerializeToString())
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -182,12 +178,24 @@ def test_a_checkpoint_is_converted_first(capsys: pytest.CaptureFixture[str]) -> 
     assert "irv2.t7: expected an .onnx: `relume convert` writes it" in capsys.readouterr().err
 
 
-def test_types_that_triton_cannot_be_told_are_refused(tmp_path: Path) -> None:
-    """A tensor is one of the kinds that networks of images have."""
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(declared(TensorProto.BFLOAT16))
-    with pytest.raises(triton.ArtifactError, match="logits: found BFLOAT16, expected a shape and"):
-        triton._tensors(path)
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda tensor: setattr(tensor, "elem_type", TensorProto.BFLOAT16), "BFLOAT16"),
+        (lambda tensor: tensor.ClearField("shape"), "FLOAT without a shape"),
+    ],
+    ids=["type", "shape"],
+)
+def test_tensors_that_triton_cannot_be_told_are_refused(
+    tmp_path: Path, change: Callable[[Any], None], found: str
+) -> None:
+    """Files of relume have float32 outside, whatever they compute in."""
+    model = Tiny().model()
+    change(model.graph.output[0].type.tensor_type)
+    onnx.save(model, tmp_path / "tiny.onnx")
+    message = f"tiny.onnx: logits: found {found}, expected FLOAT with a shape"
+    with pytest.raises(ArtifactError, match=message):
+        triton._tensors(tmp_path / "tiny.onnx")
 
 
 def test_weights_in_another_file_are_refused(

@@ -49,7 +49,7 @@ async def test_the_page_is_found_and_its_links_hold(tiny_model: Path) -> None:
     """Without the slash, links would be relative to the folder above; programs are told, too."""
     async with mounted(tiny_model) as client:
         answer = await client.get("http://relume/irv2")
-        assert (answer.status_code, answer.headers["location"]) == (307, "irv2/")
+        assert (answer.status_code, answer.headers["location"]) == (307, "./irv2/")
         assert answer.url.join(answer.headers["location"]) == "http://relume/irv2/"
         page = (await client.get("http://relume/irv2/")).text
         assert 'fetch("models"' in page

@@ -133,6 +133,19 @@ def test_what_cannot_be_served_is_one_line(
     assert "\n" not in raised.value.format_message()
 
 
+def test_what_the_system_refuses_is_one_line(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the file that it is about."""
+
+    def forbidden(path: Path) -> list[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(ray_app, "artifacts", forbidden)
+    with pytest.raises(NotServed, match=f"^{tiny_model}: Permission denied$"):
+        app({"model": str(tiny_model)})
+
+
 def test_without_ray_it_says_what_to_install() -> None:
     """The rest of the service needs no Ray."""
     code = "import sys; sys.modules['ray'] = None; import service.app; import service.ray_app"
