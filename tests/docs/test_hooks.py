@@ -122,3 +122,9 @@ def test_the_site_has_no_broken_link_and_asks_nobody(tmp_path: Path) -> None:
     ]
     assert [tag for tags in loaded for tag in tags] == []
     assert "LegacyModelError            entry points print" in (site / "api/index.html").read_text()
+    sections = [
+        one.split("#") for one in listed(load_config(str(ROOT / "mkdocs.yml")).nav) if "#" in one
+    ]
+    for page, section in sections:
+        built = site / page.removesuffix(".md") / "index.html"
+        assert f'id="{section}"' in built.read_text(encoding="utf-8")
