@@ -25,6 +25,7 @@ OUTSIDE = {  # what pages link to outside docs/, and what it is in the site
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "examples/README.md": "examples.md",
     "examples/NOTICE.md": "notice.md",
     "LICENSE": "license.txt",
 }
