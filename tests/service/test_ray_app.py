@@ -26,7 +26,7 @@ from tests.service.conftest import encoded, plain
 
 CONFIG = ROOT / "deploy" / "ray-serve.yaml"
 CLIENTS = 8  # more than two replicas are asked to take
-READY_S = 120  # of a cluster, on a machine that does other things
+WAIT_S = 240  # for a cluster, on a machine that does other things
 
 
 @pytest.fixture(autouse=True)
@@ -184,11 +184,21 @@ def test_the_configuration_file_is_serves() -> None:
         options(Settings(), scaling)
 
 
+def free_port() -> int:
+    """Return a port that neither Ray's workers (10002 to 19999) nor the system give to others."""
+    for port in range(20000 + os.getpid() % 10000, 32768):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+    raise AssertionError("no port is free")
+
+
 @contextmanager
 def cluster(folder: Path, applications: list[dict[str, Any]]) -> Iterator[str]:
     """Run `serve run` as users do, on a cluster of its own; give the address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config = {"http_options": {"port": port}, "applications": applications}
     path = folder / "serve.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -208,13 +218,14 @@ def cluster(folder: Path, applications: list[dict[str, Any]]) -> Iterator[str]:
                 run.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 run.kill()
+            print((folder / "log").read_text(encoding="utf-8"))  # shown where the test fails
 
 
 def wait_until(true: Any, what: str) -> None:
     """Wait until a function gives something true."""
-    end = time.monotonic() + READY_S
+    end = time.monotonic() + WAIT_S
     while not true():
-        assert time.monotonic() < end, f"{what} did not happen within {READY_S} s"
+        assert time.monotonic() < end, f"{what} did not happen within {WAIT_S} s"
         time.sleep(0.2)
 
 
