@@ -46,7 +46,7 @@ SEED = 0
 SETTINGS = (
     *("--architecture", "efficientnet_lite0", "--classes", "10"),
     *("--augmentation", "enet-224", "--aug-levels", "", "--evaluation", "enet-224"),
-    *("--batch-size", "16", "--lr", "0.02", "--bn-momentum", "1:0.3"),
+    *("--batch-size", "16", "--lr", "0.01", "--bn-momentum", "1:0.3"),
     *("--schedule", "rows until=1 factors=1,0.1"),
     *("--amp", "none", "--log-every", "10"),
 )
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--images",
         type=at_least(1),
-        default=32,
+        default=24,
         metavar="N",
         help="to train on, of each class; half as many are held out (default: %(default)s)",
     )

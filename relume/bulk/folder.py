@@ -87,7 +87,10 @@ class _Local:
 
 
 class _Remote:
-    """A store puts an object in place at once when all of it has come."""
+    """A store puts an object in place at once when all of it has come, and needs no folders.
+
+    None is made, either: to make one may be to make a bucket.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -119,7 +122,5 @@ class _Remote:
         self._put(name, content, "create")
 
     def _put(self, name: str, content: bytes, mode: str) -> None:
-        target = f"{self._path}/{name}"
         with reaching(f"{self._url}/{name}"), suppress(FileExistsError):
-            self._store.makedirs(target.rpartition("/")[0], exist_ok=True)
-            self._store.pipe_file(target, content, mode=mode)
+            self._store.pipe_file(f"{self._path}/{name}", content, mode=mode)

@@ -120,6 +120,26 @@ def test_torch7_and_mxnet_meet(
     assert any("1 of 108 (0.9%)" in line for line in lines)
 
 
+def test_one_trained_network_in_two_frameworks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Torch7's and MXNet's files of it are paired; the first has its large weights rounded."""
+    files = (
+        ROOT / "examples" / "efficientnet_lite0.t7",
+        golden("pretrained/efficientnet_lite0.json"),
+    )
+    found = compared(capsys, 1, files[0], files[1].with_suffix(""), 0)
+    assert found["same_network"]
+    assert found["same_input"]
+    assert found["tensors"] == 247
+    assert len(found["differing"]) == 50  # 49 convolutions and the linear layer
+    assert all(one["half"] for one in found["differing"])
+
+
+def test_vintages_of_a_file_are_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same weights saved by MXNet before 0.9 and by 1.9."""
+    files = (golden(f"mxnet/resnet/imagenet-18-tiny-{one}-0000.params") for one in ("v08", "v191"))
+    assert shown(capsys, 0, *files)[0] == "same network; same weights"
+
+
 def test_tolerance(
     original: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """Tests of relume/bulk/flags.py and progress.py: what goes together, and what is said meanwhile."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from relume.bulk import progress
 from relume.bulk.progress import Progress
 from tests.bulk_runs import run
+from tests.oracles import ROOT
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,15 @@ def test_flags_that_mean_nothing_are_refused(
     with pytest.raises(SystemExit, match="2"):
         run("a.png", "--model", "m.onnx", *flags)
     assert message in capsys.readouterr().err
+
+
+def test_every_flag_is_in_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
+    """A flag that nobody can read about is not there."""
+    with pytest.raises(SystemExit, match="0"):
+        run("--help")
+    flags = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    page = (ROOT / "docs" / "classifying.md").read_text(encoding="utf-8")
+    assert [flag for flag in sorted(flags) if flag not in page] == []
 
 
 @pytest.mark.parametrize("shard", ["2/2", "-1/2", "0/0", "1", "1/", "/2", "a/b", "0/1/2", ""])

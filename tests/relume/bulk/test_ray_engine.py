@@ -4,12 +4,14 @@ import json
 import pickle
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from models.errors import DeviceError
 from relume.bulk.parts import Files
-from relume.bulk.ray_engine import _RayWorker
+from relume.bulk.ray_engine import _cluster, _RayWorker
 from relume.bulk.worker import Job, sha256
 from relume.classifier import Options
 from tests.bulk_runs import found, images, run, write_folder
@@ -75,6 +77,36 @@ def test_no_cluster_is_one_line(
     arguments = (folder, "--model", model, "-o", tmp_path / "out", "--engine", "ray")
     assert run(*arguments, "--address", address) == 1
     assert f"error: {address}: no Ray cluster can be had (" in capsys.readouterr().err
+
+
+def test_a_cluster_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost head is told with what to do; it is disconnected from in any case."""
+    ray, calls = pytest.importorskip("ray"), []
+    monkeypatch.setattr(ray, "init", lambda *_, **__: calls.append("init"))
+    monkeypatch.setattr(ray, "shutdown", lambda: calls.append("shutdown"))
+    lost = ray.exceptions.RaySystemError("the head is gone\nand more")
+    with pytest.raises(DeviceError, match="local: the Ray cluster failed .*so run it again"):  # noqa: PT012, SIM117
+        with _cluster("local"):
+            raise lost
+    assert calls == ["init", "shutdown"]
+
+
+def test_sigterm_keeps_its_meaning_while_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray answers it with an exit of its own; who called gets the signal."""
+    came: list[int] = []
+    monkeypatch.setattr(pytest.importorskip("ray"), "init", _end_as_ray_does)
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        with suppress(SystemExit), _cluster("local"):
+            pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == [signal.SIGTERM]
+
+
+def _end_as_ray_does(*_: object, **__: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(15)
 
 
 # --- with one -------------------------------------------------------------------------------------
