@@ -161,7 +161,9 @@ def _lines(outcome: "Outcome") -> list[str]:
 
 
 def _written(path: Path) -> str:
-    return f"  wrote       {path} ({size_of(path.stat().st_size)})"
+    here = Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path  # as it can be typed
+    return f"  wrote       {shown} ({size_of(path.stat().st_size)})"
 
 
 def _architecture(outcome: "Outcome") -> str:

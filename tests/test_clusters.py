@@ -106,9 +106,9 @@ def test_kubectl_puts_them_together(device: str, tmp_path: Path) -> None:
     assert given.get("CLASSIFY_DEVICE") == ("cuda" if device == "gpu" else None)
     limits = container["resources"]["limits"]
     assert limits.get("nvidia.com/gpu") == ("1" if device == "gpu" else None)
-    (metric,) = found["HorizontalPodAutoscaler"]["spec"]["metrics"]
-    run = BATCH_CUDA if device == "gpu" else int(limits["cpu"]) * BATCH_CPU
-    assert metric["pods"]["target"]["averageValue"] == str(run)
+    queue, busy = found["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert queue["pods"]["target"]["averageValue"] == str(Settings().queue // 2)
+    assert busy["type"] == ("Pods" if device == "gpu" else "Resource")
     assert quantity(limits["memory"]) >= needed(int(limits["cpu"]))
 
 
@@ -205,14 +205,25 @@ def test_everything_means_the_same_pods() -> None:
     assert scaler["spec"]["minReplicas"] > budget["spec"]["maxUnavailable"]
 
 
-def test_the_autoscaler_reads_what_the_service_says() -> None:
-    """One name from /metrics through the adapter to the autoscaler."""
+@pytest.mark.parametrize("folder", ["base", "gpu"])
+def test_the_autoscaler_reads_what_the_service_says(folder: str) -> None:
+    """Names from /metrics through the adapter to the autoscaler, a queue and what is busy."""
     page = Metrics().page().decode()
-    metric = base("autoscaler")["spec"]["metrics"][0]["pods"]["metric"]["name"]
-    assert f"# TYPE {metric} gauge" in page
+    (scaler,) = documents(KUBERNETES / folder / "autoscaler.yaml")
+    metrics = scaler["spec"]["metrics"]
     (values,) = documents(KUBERNETES / "monitoring" / "adapter-values.yaml")
-    (rule,) = values["rules"]["custom"]
-    assert rule["seriesQuery"].partition("{")[0] == rule["name"]["as"] == metric
+    series = {
+        rule["name"]["as"]: rule["seriesQuery"].partition("{")[0]
+        for rule in values["rules"]["custom"]
+    }
+    read = [series[one["pods"]["metric"]["name"]] for one in metrics if one["type"] == "Pods"]
+    assert len(metrics) == 2
+    assert "relume_waiting_images" in read
+    assert all(f"# TYPE {name.removesuffix('_sum')} " in page for name in read)
+
+
+def test_the_monitor_finds_the_service() -> None:
+    """Labels, port and path are those of the pods."""
     (monitor,) = documents(KUBERNETES / "monitoring" / "servicemonitor.yaml")
     service = base("service")
     assert monitor["spec"]["selector"]["matchLabels"] == service["metadata"]["labels"]

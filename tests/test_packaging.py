@@ -40,6 +40,13 @@ def test_no_extra_repeats_a_dependency() -> None:
         assert not always & {_name(line) for line in lines}, extra
 
 
+def test_what_images_install_names_no_other_extra() -> None:
+    """The Dockerfile hands the lines of EXTRAS to pip, which would ask PyPI for relume."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    for extra in extras.keys() - {"dev"}:
+        assert "relume" not in map(_name, extras[extra]), extra
+
+
 def _name(requirement: str) -> str:
     return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
 

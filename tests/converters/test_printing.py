@@ -37,3 +37,18 @@ def test_a_name_cannot_steer_the_terminal(
     assert len(lines) == count
     assert all(line.isprintable() for line in lines)
     assert all(line.isprintable() for line in printed.err.splitlines())
+
+
+def test_what_was_written_is_named_as_it_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Within the folder one is in without it, elsewhere whole."""
+    linear = Module("nn.Linear", weight=np.ones((2, 3), "f4"), bias=np.zeros(2, "f4"))
+    path = write(tmp_path / "tiny.t7", linear)
+    monkeypatch.chdir(tmp_path)
+    assert convert([str(path), "--no-onnx", *EXACT]) == 0
+    assert "  wrote       tiny.pt (" in capsys.readouterr().out
+    monkeypatch.chdir("/")
+    assert convert([str(path), "--no-onnx", "--force", *EXACT]) == 0
+    whole = str(tmp_path / "tiny.pt").lstrip("/")
+    assert f"  wrote       {whole} (" in capsys.readouterr().out
