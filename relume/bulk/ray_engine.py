@@ -23,6 +23,7 @@ from relume.bulk.progress import Progress
 from relume.bulk.run import Engine, Numbered
 from relume.bulk.worker import Job, Worker
 
+STARTS = 3  # of workers that die one after the other while they open the network; Ray's own is 0
 KNOCK_S = 5.0  # until a cluster's head has taken a connection
 
 Row = dict[str, Any]
@@ -65,7 +66,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # which is what Ray raises where a machine is too slow for it
         reason = " ".join(str(error).split())
         raise DeviceError(f"{where}: no Ray cluster can be had ({reason})") from error
     try:
@@ -124,6 +125,7 @@ def _outcomes(ray: Any, job: Job, parts: Numbered, workers: int | None) -> Itera
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.max_consecutive_actor_init_deaths = STARTS
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     has = ray.cluster_resources()
     gpus = int(job.device == "cuda" or (job.device == "auto" and has.get("GPU", 0) >= 1))

@@ -79,6 +79,20 @@ def test_no_cluster_is_one_line(
     assert f"error: {address}: no Ray cluster can be had (" in capsys.readouterr().err
 
 
+def test_a_cluster_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that is too busy Ray gives up after half a minute, by a bare Exception."""
+
+    def give_up(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002
+
+    monkeypatch.setattr(pytest.importorskip("ray"), "init", give_up)
+    with (
+        pytest.raises(DeviceError, match="local: no Ray cluster can be had .The current node"),
+        _cluster("local"),
+    ):
+        pass
+
+
 def test_a_cluster_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lost head is told with what to do; it is disconnected from in any case."""
     ray, calls = pytest.importorskip("ray"), []
@@ -120,6 +134,7 @@ def test_ray_writes_the_same_files(model: Path, many: Path, tmp_path: Path) -> N
     with started(*arguments, "-o", tmp_path / "out", *RAY, "--json") as process:
         printed, said = process.communicate()
     assert process.returncode == 1
+    assert printed, said
     assert json.loads(printed)["images"] == COUNT
     assert f"error: 1 could not be classified: see {tmp_path / 'out'}/broken\n" in said
     assert contents(tmp_path / "out") == contents(whole)
