@@ -4,7 +4,9 @@
 
 You see the conversion; the network's answers for a picture of each new class, from the thousand
 classes that it knows; the training, with the validation error after each epoch; and the answers of
-the fine-tuned network, over HTTP both times. Then every held-out picture is asked and counted.
+the fine-tuned network, over HTTP both times. Then every held-out picture is asked and counted: 81
+of 120 were right (68%) after two epochs of 24 pictures of each class, 30 updates in all. That shows
+the way and no more: a network to be used wants more of both (`--images 200 --epochs 5`).
 
 The ten classes are Fashion-MNIST's, where Debian's package `dataset-fashion-mnist` or a download
 has it, else scikit-learn's digits. They are laid out as folders of PNG, as your own pictures would
