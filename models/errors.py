@@ -35,10 +35,18 @@ class LegacyModelError(Exception):
     takes the name of the class too, so that a traceback names the page already.
     """
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let it cross to another process by its message, not by what the message was made of."""
+        return _made_again, (type(self), str(self))
+
     @classmethod
     def page(cls) -> str:
         """Return the name of the page about this class: `format-error` for FormatError."""
         return re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+
+def _made_again(kind: type[LegacyModelError], message: str) -> LegacyModelError:
+    return kind.__new__(kind, message)
 
 
 class FormatError(LegacyModelError):

@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any
 
 from models.errors import DeviceError, LegacyModelError
-from models.terminal import described
 from relume.bulk.packages import optional
 from relume.bulk.progress import Progress
 from relume.bulk.run import Engine, Numbered
@@ -38,7 +37,7 @@ def engine(workers: int | None, address: str | None) -> Engine:
         with _cluster(address) as ray:
             for row in _outcomes(ray, replace(job, threads=job.threads or 1), parts, workers):
                 if row["error"]:
-                    raise LegacyModelError(str(row["error"]))
+                    raise pickle.loads(row["error"])  # a worker of this run wrote it, just now
                 progress.add(int(row["images"]), int(row["broken"]))
                 progress.finish_part()
 
@@ -142,30 +141,26 @@ def _outcomes(ray: Any, job: Job, parts: Numbered, workers: int | None) -> Itera
 
 
 class _RayWorker:
-    """A worker in a process of Ray's; what it raises for the user comes out as text."""
+    """A worker in a process of Ray's; what it raises for the user is handed back with the part."""
 
     def __init__(self, job: Job, folder: str) -> None:
         """Open the network; a failure is told with the first part, or Ray would try for ever."""
-        self._error: str | None = None
+        self._error = b""
         try:
             os.chdir(folder)  # what relative names count from
             self._worker = Worker(job)
-        except LegacyModelError as error:
-            self._error = str(error)
-        except OSError as error:
-            self._error = f"{os.uname().nodename}: {described(error)}"
+        except (LegacyModelError, OSError) as error:
+            self._error = pickle.dumps(error)
 
     def __call__(self, row: Row) -> Row:
         """Do a part."""
-        done = {"number": row["number"], "images": 0, "broken": 0, "error": self._error or ""}
+        done = {"number": row["number"], "images": 0, "broken": 0, "error": self._error}
         if self._error:
             return done
         try:
             outcome = self._worker.do(row["number"], pickle.loads(row["part"]), _unseen)
-        except LegacyModelError as error:
-            return done | {"error": str(error)}
-        except OSError as error:
-            return done | {"error": described(error)}
+        except (LegacyModelError, OSError) as error:
+            return done | {"error": pickle.dumps(error)}
         return done | {"images": outcome.images, "broken": outcome.broken}
 
 

@@ -1,6 +1,7 @@
 """The messages that users read, and the tree in which callers catch them."""
 
 import inspect
+import pickle
 import re
 
 import pytest
@@ -47,6 +48,21 @@ def test_the_drawn_tree_has_no_class_that_is_not_there() -> None:
 def test_one_except_catches_them_all(name: str) -> None:
     """Entry points need to know one class only."""
     assert issubclass((CLASSES | ELSEWHERE)[name], LegacyModelError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FormatError("irv2.t7", 7, found="nothing", expected="8 bytes"),
+        WeightMismatch("irv2.pt", missing=["conv.weight"]),
+        Refusal("overloaded", "33 images wait"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_cross_to_other_processes(error: LegacyModelError) -> None:
+    """Class and message arrive, whatever the class was made of."""
+    arrived = pickle.loads(pickle.dumps(error))
+    assert (type(arrived), str(arrived)) == (type(error), str(error))
 
 
 @pytest.mark.parametrize(

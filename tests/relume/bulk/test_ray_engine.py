@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import DeviceError
+from models.terminal import described
 from relume.bulk.parts import Files
 from relume.bulk.ray_engine import _cluster, _RayWorker
 from relume.bulk.worker import Job, sha256
@@ -39,14 +40,14 @@ def test_a_worker_does_a_part(model: Path, folder: Path, tmp_path: Path) -> None
     part = Files(tuple(map(str, sorted(folder.iterdir()))))
     row = {"number": 0, "part": pickle.dumps(part)}
     done = _RayWorker(job(model, tmp_path / "out"), str(tmp_path))(row)
-    assert done == {"number": 0, "images": 23, "broken": 1, "error": ""}
+    assert done == {"number": 0, "images": 23, "broken": 1, "error": b""}
     run(folder, "--model", model, "-o", tmp_path / "whole")
     assert found(tmp_path / "out") == found(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("fault", ["model", "folder", "store", "disk"])
 def test_a_worker_tells_what_is_wrong(fault: str, model: Path, tmp_path: Path) -> None:
-    """What the user can mend comes as text, where an exception would come as a traceback."""
+    """What the user can mend is handed back, where Ray would make a traceback of it."""
     given, cwd, names = job(model, tmp_path / "out"), str(tmp_path), ("a.png",)
     if fault == "model":
         model.write_bytes(b"another")
@@ -57,14 +58,15 @@ def test_a_worker_tells_what_is_wrong(fault: str, model: Path, tmp_path: Path) -
     else:
         (tmp_path / "out").write_bytes(b"")
     row = {"number": 0, "part": pickle.dumps(Files(names))}
-    error = _RayWorker(given, cwd)(row)["error"]
+    error = pickle.loads(_RayWorker(given, cwd)(row)["error"])
+    said = described(error) if isinstance(error, OSError) else str(error)
     wanted = {
         "model": "expected the run's ",
         "folder": "elsewhere: No such file or directory",
         "store": "Protocol not known: nosuch",
         "disk": "out/",
     }
-    assert wanted[fault] in error
+    assert wanted[fault] in said
 
 
 def test_no_cluster_is_one_line(
@@ -206,4 +208,5 @@ def test_a_worker_without_a_network_is_one_line(many: Path, tmp_path: Path, mode
     assert process.returncode == 1
     assert printed == ""
     assert said.splitlines()[-1].startswith(f"error: {model}: not an ONNX model that ")
+    assert said.endswith("(relume explain artifact-error)\n")
     assert "Traceback" not in said
