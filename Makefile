@@ -63,14 +63,14 @@ format: $(DEV)
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-# The same commit gives the same files: archives have its time, not the clock's.
+# The same commit gives the same wheel: its files have the commit's time, not the clock's.
 dist: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
 dist: $(DEV)
 	rm -rf build dist
 	$(VENV)/bin/python -m build
 	$(VENV)/bin/twine check --strict dist/*
 	$(INSTALLED)
-	$(VENV)/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+	$(VENV)/bin/cyclonedx-py environment --output-reproducible \
 		-o dist/relume-$(VERSION).cdx.json build/installed
 	$(VENV)/bin/python -m pytest -m dist tests/test_distribution.py $(ARGS)
 	cd dist && sha256sum relume-* > SHA256SUMS

@@ -112,12 +112,18 @@ def test_the_bill_of_materials_names_everything_installed() -> None:
         text=True,
         check=True,
     )
-    found = {re.sub(r"[-_.]+", "-", one["name"]).lower() for one in bill["components"]}
-    there = {re.sub(r"[-_.]+", "-", one["name"]).lower() for one in json.loads(listed.stdout)}
-    assert found | {"relume"} >= there
-    assert bill["metadata"]["component"]["name"] == "relume"
+    there = {_plain(one["name"]): one["version"] for one in json.loads(listed.stdout)}
+    assert {_plain(one["name"]): one["version"] for one in bill["components"]} == there
+    (ours,) = (one for one in bill["components"] if one["name"] == "relume")
+    assert ours["version"] == __version__
+    assert "Apache-2.0" in json.dumps(ours["licenses"])
     assert str(ROOT) not in text
     assert "serialNumber" not in bill
+
+
+def _plain(name: str) -> str:
+    """Return a package's name as the index spells it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_every_part_has_the_one_version(tmp_path: Path) -> None:
