@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from models.architectures import ARCHITECTURES, create
+from models.architectures.lineages import LINEAGES, renamed
 from tests import mx_writer
 from tests.oracles import ROOT, golden
 
@@ -69,8 +70,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         script.chmod(0o755)
     packed = golden("torch7/irv2/irv2_full.t7.xz").read_bytes()
     (folder / "irv2.t7").write_bytes(lzma.decompress(packed))
-    state = {"state_dict": create("inception_v4_lornatang").state_dict()}
-    torch.save(state, folder / "inceptionv4.pth.tar")
+    lineage = next(
+        one
+        for one in LINEAGES
+        if (one.library, one.architecture) == ("Lornatang", "inception_v4_lornatang")
+    )
+    ours = create("inception_v4_lornatang").state_dict()
+    theirs = {renamed(key, lineage.theirs()): tensor for key, tensor in ours.items()}
+    torch.save({"state_dict": theirs}, folder / "inceptionv4.pth.tar")
     write_mxnet(folder, "resnet-152", "resnet18_v2")
     (folder / "tench.jpg").write_bytes((ROOT / "examples/cat.jpg").read_bytes())
     (folder / "pictures").mkdir()
