@@ -14,7 +14,7 @@ from models import checkpoint as checkpoints
 from models.architectures import recognise
 from models.architectures.lineages import LINEAGES, Lineage, renamed
 from models.checkpoint import Checkpoint
-from models.errors import ParityError, SpecError
+from models.errors import ArtifactError, ParityError, SpecError
 from models.files import refuse_existing, writing
 from models.graph import Array
 
@@ -26,8 +26,11 @@ def export(source: Path, target: Path, library: str, *, force: bool) -> None:
 
     Raises:
         SpecError: The library has no such network.
+        ArtifactError: The source is another form, or not one of relume's, or TARGET is there.
         ParityError: What was written reads back as something else.
     """
+    if source.suffix == ".onnx":
+        raise ArtifactError(f"{source}: {library}'s form is written from the .pt beside it")
     refuse_existing([target], force=force)
     checkpoint = checkpoints.read(source)
     lineage = lineage_of(checkpoint, library, source)

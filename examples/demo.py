@@ -225,7 +225,7 @@ def invitation(picture: Path, port: int) -> str:
     """Return what a reader can do now."""
     address = f"http://{HOST}:{port}"
     return (
-        f"\n  open in a browser:  {address}/docs"
+        f"\n  open in a browser:  {address}"
         f"\n  or on a shell:      curl -F img=@{_short(picture)} {address}/classify"
         "\n  stop with Ctrl-C"
     )

@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{page:{width}}  {meaning(text)}")
         return 0
     if (found := matching(name, there)) is None:
-        made.error(f"no page {name}{meant(_plain(name), there)}")
+        cure = meant(_plain(name), there) or "; `relume explain` lists them"
+        made.error(f"no page {name}{cure}")
     print(there[found].rstrip())
     return 0
 

@@ -217,7 +217,7 @@ def test_the_table_shows_the_best_classes_of_each_picture() -> None:
 def test_the_invitation_can_be_typed_as_it_stands() -> None:
     """Address and curl line name the port and a picture that is there."""
     text = invitation(ROOT / "examples" / "cat.jpg", 8001)
-    assert "http://127.0.0.1:8001/docs\n" in text
+    assert "http://127.0.0.1:8001\n" in text
     assert "curl -F img=@examples/cat.jpg http://127.0.0.1:8001/classify\n" in text
 
 

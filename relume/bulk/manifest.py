@@ -1,12 +1,14 @@
 """What a run's folder says of the run, so that nobody adds to it what does not belong."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from models.errors import ResumeError
 from relume.bulk.folder import Folder
 
 NAME = "run.json"
+LISTING = "listing_sha256"
 
 
 def agree(folder: Folder, where: str, run: dict[str, Any]) -> None:
@@ -28,6 +30,19 @@ def agree(folder: Folder, where: str, run: dict[str, Any]) -> None:
     _compare(f"{where.rstrip('/')}/{NAME}", folder.read(NAME) or b"", run)
 
 
+def _causes(differing: Sequence[str]) -> Sequence[str]:
+    """Leave out what differs because something else does."""
+    if "part" in differing:
+        return [name for name in differing if name not in ("parts", LISTING)]
+    return [name for name in differing if name != "parts"]
+
+
+def _said(name: str, run: dict[str, Any], there: dict[str, Any]) -> str:
+    if name == LISTING:
+        return f"the sources name other images ({run['parts']:,} parts, were {there['parts']:,})"
+    return f"{name} is {run[name]}, was {there[name]}"
+
+
 def _compare(where: str, content: bytes, run: dict[str, Any]) -> None:
     try:
         there = json.loads(content)
@@ -35,7 +50,7 @@ def _compare(where: str, content: bytes, run: dict[str, Any]) -> None:
     except (ValueError, TypeError, LookupError) as error:
         raise ResumeError(f"{where}: damaged; -o takes a new folder") from error
     if differing:
-        said = "; ".join(f"{name} is {run[name]}, was {there[name]}" for name in differing)
+        said = "; ".join(_said(name, run, there) for name in _causes(differing))
         raise ResumeError(
             f"{where}: its results are of another run: {said}; "
             "repeat that run's command, or take a new folder with -o"

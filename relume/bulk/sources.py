@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from models.errors import DataError, some
 from relume.bulk import recordio, tables, tars
@@ -21,11 +22,15 @@ def planned(arguments: Sequence[str], count: int, columns: Columns) -> list[Part
         columns: Of Parquet files.
 
     Raises:
-        DataError: Something is named twice, there is no image, or a store cannot be reached.
+        DataError: Something is named twice or not there, there is no image, or a store cannot be
+            reached.
         FormatError: A file that holds images is damaged so that none can be found in it.
         OSError: Such a file is missing or closed to us.
     """
-    names = [name for argument in arguments for name in named_by(argument)]
+    named = [(argument, list(named_by(argument))) for argument in arguments]
+    if absent := [one for one, names in named if len(names) == 1 and _is_absent(one, names[0])]:
+        raise DataError(f"{some(absent)}: no such file or folder, and no pattern of any")
+    names = [name for _, several in named for name in several]
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         raise DataError(f"named more than once, so they would be classified twice: {some(twice)}")
     if empty := [name for name in names if not is_url(name) and os.path.isdir(name)]:
@@ -36,6 +41,12 @@ def planned(arguments: Sequence[str], count: int, columns: Columns) -> list[Part
     if not parts:
         raise DataError(f"{some(arguments)}: no image in it")
     return parts
+
+
+def _is_absent(argument: str, name: str) -> bool:
+    """Return whether an argument is what it names, and is not there."""
+    is_itself = not is_url(argument) and Path(argument) == Path(name)
+    return is_itself and not os.path.lexists(name)
 
 
 def digest(parts: Sequence[Part]) -> str:

@@ -115,3 +115,12 @@ def test_what_does_not_come_back_is_not_written(
     assert export([str(tmp_path / "x.pt"), "-o", str(target), "--to", "timm"]) == 1
     assert "out.pth: tensors read back differ from what was written" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == [tmp_path / "x.pt"]
+
+
+def test_an_onnx_is_not_what_weights_are_taken_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told which file is."""
+    command = [str(tmp_path / "x.onnx"), "-o", str(tmp_path / "out.pth"), "--to", "timm"]
+    assert export(command) == 1
+    assert "x.onnx: timm's form is written from the .pt beside it" in capsys.readouterr().err

@@ -16,4 +16,5 @@ def test_what_nobody_knows_is_shown() -> None:
     """Its first bytes, or that there are none."""
     assert described(b"") == "an empty file"
     assert described(b"\x08\x07\x12\x07pytorch") == "an ONNX file, which a conversion writes"
-    assert described(b"abcdefghij") == "bytes 61 62 63 64 65 66 67 68"
+    assert described(b"not a checkpoint\n") == "text"
+    assert described(b"abcdefgh\x00") == "bytes 61 62 63 64 65 66 67 68"

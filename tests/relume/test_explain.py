@@ -175,7 +175,7 @@ def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     [
         ("fromat-error", "no page fromat-error; did you mean format-error?"),
         ("wieghtmismatch", "no page wieghtmismatch; did you mean weight-mismatch?"),
-        ("xyz", "no page xyz\n"),
+        ("xyz", "no page xyz; `relume explain` lists them\n"),
     ],
 )
 def test_a_wrong_name_is_usage(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:

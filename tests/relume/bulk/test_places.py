@@ -148,6 +148,7 @@ def test_an_unknown_store_is_refused(
     """As a source, and as the folder of results."""
     assert run(url, "--model", model, "-o", tmp_path / "out") == 1
     assert message in capsys.readouterr().err
+    (tmp_path / "a.png").touch()
     assert run(tmp_path / "a.png", "--model", model, "-o", url) == 1
     assert message in capsys.readouterr().err
 

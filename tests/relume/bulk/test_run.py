@@ -231,3 +231,15 @@ def contents(out: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()
     }
+
+
+def test_shards_without_parts_are_told(
+    model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More shards than parts are no error, and nobody has to wonder why most do nothing."""
+    flags = ("--model", model, "-o", tmp_path / "out", "--part", 12)
+    assert run(folder, *flags, "--shard", "7/8") == 0
+    said = "2 parts in all, so 6 of 8 shards have none; --part N cuts smaller ones, in a new folder"
+    assert said in capsys.readouterr().err
+    run(folder, *flags, "--shard", "1/2")
+    assert "parts in all" not in capsys.readouterr().err
