@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tarfile
 import zipfile
 from email.parser import Parser
@@ -35,11 +36,14 @@ def wheel() -> set[str]:
 
 @pytest.fixture(scope="module")
 def tracked() -> set[str]:
-    """The files of the repository."""
+    """The files of the repository, and those of a folder that is a link in it."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return {name for name in listed.stdout.split("\0") if name}
+    names = [name for name in listed.stdout.split("\0") if name]
+    links = [name for name in names if (ROOT / name).is_dir()]
+    behind = [f"{name}/{one.name}" for name in links for one in (ROOT / name).iterdir()]
+    return {*names, *behind} - {*links}
 
 
 def built(name: str) -> Path:
@@ -77,6 +81,15 @@ def test_the_wheel_has_four_packages_and_nothing_else(wheel: set[str]) -> None:
 def test_every_file_of_the_packages_is_in_the_wheel(wheel: set[str], tracked: set[str]) -> None:
     """Labels, pages and whatever else the packages read is there, not only what is Python."""
     assert {name for name in tracked if name.partition("/")[0] in PACKAGES} <= wheel
+
+
+def test_a_wheel_of_the_checkout_is_the_same(wheel: set[str], tmp_path: Path) -> None:
+    """Which is what `pip install .` makes: with git's files at hand, and no source archive."""
+    built(WHEEL)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path)]
+    subprocess.run([*command, str(ROOT)], check=True, capture_output=True, timeout=300)
+    with zipfile.ZipFile(tmp_path / WHEEL) as archive:
+        assert set(archive.namelist()) == wheel
 
 
 def test_the_wheel_has_its_licences() -> None:
