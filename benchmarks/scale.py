@@ -16,64 +16,91 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from models.terminal import at_least
 
 WORKERS = (1, 10, 100, 1000)
 # TFLOPS of float32 and of dense fp16 (half of what NVIDIA gives with sparsity), without TF32: from
 # the datasheets of the T4 (2019), L4 (2023), A100 (2021) and H100 SXM (2023).
 GPUS = {"T4": (8.1, 65), "L4": (30.3, 121), "A100": (19.5, 312), "H100 SXM": (67, 989)}
+PARTS = (100, 1_000, 10_000)  # images of one
+TRIES = 20  # that a part may need, on average, of a slow worker: more would end in years
 Row = dict[str, float | int | str]
+
+
+def number(default: float, least: float, most: float) -> Any:
+    """Return a field that is a number of the kind of `least`, from it to `most`."""
+
+    def read(text: str) -> float:
+        value = at_least(least)(text)
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{text!r} is more than {most:,}")
+        return value
+
+    return field(default=default, metadata={"read": read})
 
 
 @dataclass(frozen=True)
 class Bulk:
     """A million images and more, cut into parts."""
 
-    images: int = 100_000_000
-    image_s: float = 0.08  # of one worker
-    spread: float = 0.15  # of workers' speeds: of their logarithm, one standard deviation
-    failure_h: float = 24.0  # between two failures of one worker
-    restart_s: float = 120.0  # until a failed worker computes again: a new machine, the model
-    seed: int = 0
+    images: int = number(100_000_000, 1, 10**12)
+    image_s: float = number(0.08, 1e-6, 1e6)  # of one worker
+    # of workers' speeds: of their logarithm, one standard deviation
+    spread: float = number(0.15, 0.0, 1.0)
+    failure_h: float = number(24.0, 1e-3, 1e9)  # between two failures of one worker
+    # until a failed worker computes again: a new machine, the model
+    restart_s: float = number(120.0, 0.0, 1e6)
+    seed: int = number(0, 0, 2**32 - 1)
+
+    @property
+    def tries(self) -> float:
+        """How often the slowest of thousands begins the largest part, on average."""
+        needed = PARTS[-1] * self.image_s * math.exp(4 * self.spread)
+        return math.exp(min(needed / (self.failure_h * 3600), 700))
 
 
 @dataclass(frozen=True)
 class Serve:
     """Requests that come at random, to replicas that each answer one after the other."""
 
-    load: float = 0.8  # of what all replicas together can answer
-    requests: int = 200_000
-    seed: int = 0
+    load: float = number(0.8, 0.01, 0.99)  # of what all replicas together can answer
+    requests: int = number(200_000, 1, 10**9)
+    seed: int = number(0, 0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
 class Burst:
     """Load that rises at once, and an autoscaler that looks now and then."""
 
-    replicas: int = 1000  # before it, and the least there ever are
-    image_s: float = 0.04  # of one replica, when it is busy
-    load: float = 0.5  # of what they can answer, before it
-    factor: float = 3.0  # by which the load rises
-    burst_s: float = 1800.0  # for which it does
-    target: float = 32.0  # images that wait, for each replica: what the autoscaler aims at
-    cpu: float = 0.7  # share of the processor that it aims at as well
-    down: float = 0.1  # share of the replicas that it may end in a minute
-    queue: int = 64  # images that a replica lets wait, before it answers 503
-    lag_s: float = 15.0  # by which a metric is late: Prometheus scrapes, the adapter asks
-    start_s: float = 45.0  # from a pod's creation to its readiness
-    minutes: int = 60
+    replicas: int = number(1000, 1, 10**6)  # before it, and the least there ever are
+    image_s: float = number(0.04, 1e-6, 1e6)  # of one replica, when it is busy
+    load: float = number(0.5, 0.01, 0.99)  # of what they can answer, before it
+    factor: float = number(3.0, 0.01, 100.0)  # by which the load rises
+    burst_s: float = number(1800.0, 1.0, 86400.0)  # for which it does
+    # images that wait, for each replica: what the autoscaler aims at
+    target: float = number(32.0, 0.01, 1e6)
+    cpu: float = number(0.7, 0.0, 1.0)  # share of the processor that it aims at as well
+    down: float = number(0.1, 0.0, 1.0)  # share of the replicas that it may end in a minute
+    queue: int = number(64, 1, 10**6)  # images that a replica lets wait, before it answers 503
+    # by which a metric is late: Prometheus scrapes, the adapter asks
+    lag_s: float = number(15.0, 0.0, 3600.0)
+    start_s: float = number(45.0, 1.0, 3600.0)  # from a pod's creation to its readiness
+    minutes: int = number(60, 1, 1440)
 
 
 @dataclass(frozen=True)
 class Gpu:
     """What no GPU has measured: arithmetic from datasheets."""
 
-    gmac: float = 4.09  # billions of multiply-adds an image: ResNet-50's (docs/models.md)
-    share: float = 0.25  # of a datasheet's peak that is reached
-    feed_ms: float = 1.24  # of one core, to read, decode and preprocess an image
+    # billions of multiply-adds an image: ResNet-50's (docs/models.md)
+    gmac: float = number(4.09, 1e-6, 1e6)
+    share: float = number(0.25, 1e-3, 1.0)  # of a datasheet's peak that is reached
+    feed_ms: float = number(1.24, 0.0, 1e6)  # of one core, to read, decode and preprocess an image
 
 
 class Done(NamedTuple):
@@ -119,9 +146,8 @@ def waits(setting: Serve, replicas: int, policy: str) -> np.ndarray:
     rng = np.random.default_rng(setting.seed)
     arrivals = np.cumsum(rng.exponential(1 / (setting.load * replicas), setting.requests))
     drawn = rng.integers(0, replicas, (setting.requests, 2)).tolist()
-    free = [
-        0.0
-    ] * replicas  # when each has answered all it has; the order is a heap's for one queue
+    # When each has answered all it has; the order is a heap's for one queue.
+    free = [0.0] * replicas
     answer = np.empty(setting.requests)
     for index, now in enumerate(arrivals.tolist()):
         match policy:
@@ -191,7 +217,7 @@ def _wanted(setting: Burst, pods: int, waiting: float, busy: float) -> int:
 def bulk_rows(job: Bulk) -> Iterator[Row]:
     """Yield a row for each way of sharing and size of a part: how much of the ideal is reached."""
     for shared in (False, True):
-        for part in (100, 1_000, 10_000):
+        for part in PARTS:
             row: Row = {"parts": "the next one" if shared else "--shard i/n", "images a part": part}
             for workers in WORKERS:
                 done = bulk(job, workers, part, shared=shared)
@@ -260,13 +286,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, (kind, simulate) in COMMANDS.items():
         summary = str(kind.__doc__).partition("\n")[0]
         one = chosen.add_parser(name, description=summary, help=summary)
-        for field in fields(kind):
-            flag, default = f"--{field.name.replace('_', '-')}", field.default
-            one.add_argument(flag, type=type(default), default=default, help="default %(default)s")
+        for known in fields(kind):
+            flag, read = f"--{known.name.replace('_', '-')}", known.metadata["read"]
+            one.add_argument(flag, type=read, default=known.default, help="default %(default)s")
         one.add_argument("--json", action="store_true", help="print one JSON object")
         one.set_defaults(kind=kind, simulate=simulate)
     given = parser.parse_args(argv)
-    setting = given.kind(**{field.name: getattr(given, field.name) for field in fields(given.kind)})
+    setting = given.kind(**{one.name: getattr(given, one.name) for one in fields(given.kind)})
+    if isinstance(setting, Bulk) and setting.tries > TRIES:
+        parser.error(
+            f"a part of {PARTS[-1]:,} images is more than a worker does between two failures: "
+            "--failure-h must be more, or --image-s or --spread less"
+        )
     rows = list(given.simulate(setting))
     if given.json:
         print(json.dumps({"setting": asdict(setting), "rows": rows}))

@@ -42,8 +42,8 @@ def find(
     for other weights than the averaged ones.
 
     Raises:
-        SpecError: Nothing, or more than one, is there; it is the symbol of a checkpoint; or a flag
-            is none of its format's.
+        SpecError: Nothing, more than one, or no file is there; it is the symbol of a checkpoint; or
+            a flag is none of its format's.
         FormatError: A packed file is damaged.
     """
     located = find_mxnet(source, epoch=epoch, symbol=symbol)
@@ -94,6 +94,8 @@ def find_mxnet(
     """
     if epoch is not None:
         return mx.of_epoch(source, epoch, symbol)
+    if source.exists() and not (source.is_file() or source.is_dir()):
+        raise SpecError(f"{source}: found a device or a pipe, expected a file or a folder")
     if source.is_dir() and (located := mx.of_folder(source, symbol)) is not None:
         return located
     if source.is_file():

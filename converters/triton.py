@@ -8,6 +8,7 @@ triton-inference-server/core src/model_config_utils.cc for what it refuses.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,9 +26,11 @@ from models.errors import ArtifactError
 from models.image_network import ImageNetwork
 from models.preprocess import preprocess
 from models.spec import InputSpec, ModelSpec
+from models.terminal import escaped
 
 CONFIG, LABELS, MODEL = "config.pbtxt", "labels.txt", "1/model.onnx"
 ANY = -1  # how Triton writes a size that is not fixed
+MOST = 2**31 - 1  # images of a batch: max_batch_size is an int32
 # onnxruntime's default on a GPU is TensorFloat-32, which keeps ten bits of a product; the numbers
 # that were verified have 24. The backend hands these parameters on to the CUDA provider.
 EXACT = (
@@ -73,10 +76,13 @@ def export(source: Path, repository: Path, *, max_batch: int, force: bool) -> No
     """Write the model's folder into a repository, and say what it is.
 
     Raises:
-        ArtifactError: The source is no classifier that relume wrote, or a folder is in the way.
+        ArtifactError: The source is no classifier that relume wrote, a folder is in the way, or the
+            batch is larger than Triton can be told.
         SpecError: The network takes no image.
         ParityError: It computes something else here than it says of itself.
     """
+    if max_batch > MOST:
+        raise ArtifactError(f"--max-batch: found {max_batch:,}, expected at most {MOST:,}")
     model, checked = read(source)
     texts = {CONFIG: config(model, max_batch), LABELS: labels(model.spec, source)}
     target = repository / model.spec.name
@@ -85,12 +91,15 @@ def export(source: Path, repository: Path, *, max_batch: int, force: bool) -> No
             (folder / name).write_text(text, encoding="utf-8")
         (folder / MODEL).parent.mkdir()
         shutil.copyfile(source, folder / MODEL)
-    print(f"{target}: for Triton's onnxruntime backend")
-    print(f"  checked     {checked}")
-    print(f"  input       {model.image.name}: {model.spec.input}")
-    print(f"  output      {model.outputs[0].name}: {model.spec.output} of {LABELS}")
-    print(f"  batches     {'one image, as the file says' if model.fixed else f'up to {max_batch}'}")
-    print(f"  serve       tritonserver --model-repository={repository}")
+    lines = (
+        f"{target}: for Triton's onnxruntime backend",
+        f"  checked     {checked}",
+        f"  input       {model.image.name}: {model.spec.input}",
+        f"  output      {model.outputs[0].name}: {model.spec.output} of {LABELS}",
+        f"  batches     {'one image, as the file says' if model.fixed else f'up to {max_batch}'}",
+        f"  serve       tritonserver --model-repository={repository}",
+    )
+    print("\n".join(map(escaped, lines)))
 
 
 def read(source: Path) -> tuple[Model, str]:
@@ -108,7 +117,7 @@ def read(source: Path) -> tuple[Model, str]:
     network = ImageNetwork(
         str(source), spec, engine.inputs, lambda rows: engine.run(rows, alone=True)
     )
-    if Path(spec.name).name != spec.name or spec.name.startswith("."):
+    if not _is_folders(spec.name):
         raise ArtifactError(
             f"{source}: found the name {spec.name!r}, expected one that a folder can have: "
             "convert it again with --name"
@@ -123,6 +132,11 @@ def read(source: Path) -> tuple[Model, str]:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     fixed = network.fixed_batch is not None
     return Model(spec, network.input, image, outputs, fixed, digest), checked
+
+
+def _is_folders(name: str) -> bool:
+    """Tell whether a folder of the repository can have a name that a file says."""
+    return name.isprintable() and re.fullmatch(r"[^./\\][^/\\]*", name) is not None
 
 
 def config(model: Model, max_batch: int) -> str:
@@ -234,6 +248,11 @@ def _folder(target: Path, *, force: bool) -> Iterator[Path]:
         new, old = Path(beside, "new"), Path(beside, "old")
         new.mkdir()
         yield new
-        if target.exists():
-            os.rename(target, old)
-        os.rename(new, target)
+        try:
+            if target.exists():
+                os.rename(target, old)
+            os.rename(new, target)
+        except BaseException:  # SIGTERM, too: the old model would end with the folder beside it
+            if old.exists() and not target.exists():
+                os.rename(old, target)
+            raise

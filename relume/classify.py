@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from models.image_network import ImageNetwork
-from models.terminal import Progress, escaped, missing_package, new_parser, reports_errors
+from models.terminal import Progress, at_least, escaped, missing_package, new_parser, reports_errors
 from relume.bulk import flags
 from relume.classifier import Options, Result, classify, open_network
 from relume.images import found, image_file
@@ -76,7 +76,9 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         help="an .onnx, which onnxruntime runs, or a .pt or .safetensors, which torch runs",
     )
-    parser.add_argument("--top", type=_positive, default=5, metavar="K", help="classes (default 5)")
+    parser.add_argument(
+        "--top", type=at_least(1), default=5, metavar="K", help="classes (default 5)"
+    )
     parser.add_argument("--format", choices=sorted(FORMATS), help="what is printed (default table)")
     parser.add_argument(
         "--crops", type=int, choices=(1, 10), default=1, help="views of each image (default 1)"
@@ -85,22 +87,16 @@ def parser() -> argparse.ArgumentParser:
         "--ignore-exif", action="store_true", help="take the pixels as stored, not turned upright"
     )
     parser.add_argument(
-        "--batch", type=_positive, default=8, metavar="N", help="images run at once (default 8)"
+        "--batch", type=at_least(1), default=8, metavar="N", help="images run at once (default 8)"
     )
     parser.add_argument(
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="what runs an .onnx"
     )
     parser.add_argument(
-        "--threads", type=_positive, metavar="N", help="of the network, on the CPU (default: all)"
+        "--threads", type=at_least(1), metavar="N", help="of the network, on the CPU (default: all)"
     )
     flags.add(parser)
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
 
 
 def _table(paths: Sequence[Path]) -> Callable[[Result], str]:

@@ -24,6 +24,7 @@ PACKED = ("*.gz", "*.xz")
 ARTIFACTS = ("*.onnx", "*.pt", "*.safetensors")
 CHECKPOINTS = ("*.t7", "*.params", "*.pth", "*.tar", "*.safetensors", *PACKED)
 PICTURES = ("*.jpg", "*.jpeg", "*.png", "*.webp", "*.bmp", "*.gif", "*.tif", "*.tiff")
+CONTAINERS = ("*.rec", "*.parquet", "*.pq", "*.tar", "*.tar.gz", "*.tgz")  # with `classify -o`
 SUFFIXES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("convert", "source"): CHECKPOINTS,
     ("convert", "symbol"): ("*.json",),
@@ -32,10 +33,11 @@ SUFFIXES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("inspect", "symbol"): ("*.json",),
     ("verify", "source"): (*CHECKPOINTS, "*.onnx"),
     ("verify", "symbol"): ("*.json",),
+    ("diff", "sources"): (*CHECKPOINTS, "*.pt"),
     ("onnx", "source"): ("*.pt", "*.safetensors"),
     ("export", "source"): ("*.pt", "*.safetensors"),
     ("quantize", "model"): ("*.onnx",),
-    ("classify", "images"): PICTURES,
+    ("classify", "images"): (*PICTURES, *CONTAINERS),
     ("classify", "model"): ARTIFACTS,
     ("evaluate", "model"): ARTIFACTS,
     ("pack", "list"): ("*.lst",),
@@ -52,6 +54,7 @@ def words() -> dict[tuple[str, str], Sequence[str]]:
     return {
         ("convert", "input"): presets,
         ("verify", "input"): presets,
+        ("diff", "input"): presets,
         ("train", "recipe"): list(RECIPES),
         ("explain", "name"): list(pages()),
     }

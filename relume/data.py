@@ -48,6 +48,13 @@ def parser() -> argparse.ArgumentParser:
         "relume data split fall11 -o 11k --at-least 500 --held-out 50",
     )
     kinds = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    _add_archives(kinds)
+    _add_check(kinds)
+    _add_split(kinds)
+    return parser
+
+
+def _add_archives(kinds: Any) -> None:
     for name, published in PUBLISHED.items():
         files = ", ".join(published.md5) or "any archive of its images"
         one = kinds.add_parser(name, help=f"lay out {files}", description=f"Lay out {files}.")
@@ -61,6 +68,9 @@ def parser() -> argparse.ArgumentParser:
             "--skip-checksum", action="store_true", help="take archives of any content and name"
         )
         one.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_check(kinds: Any) -> None:
     check = kinds.add_parser(
         "check",
         help="count classes and images, find unreadable ones",
@@ -71,6 +81,9 @@ def parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes"
     )
     check.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_split(kinds: Any) -> None:
     split = kinds.add_parser(
         "split",
         help="list training and validation images of one folder",
@@ -85,7 +98,6 @@ def parser() -> argparse.ArgumentParser:
     split.add_argument("--seed", type=int, default=0, help="for another choice (default 0)")
     split.add_argument("--force", action="store_true", help="overwrite")
     split.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
 
 
 def _lay_out(given: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from models.data.records import RecordWriter, packed
 from models.decoding import Pixels, decode
 from models.errors import DataError, ImageError
 from models.files import refuse_existing, writing
-from models.terminal import Progress, escaped, new_parser, reports_errors, size_of
+from models.terminal import Progress, at_least, escaped, new_parser, reports_errors, size_of
 from relume.processes import in_processes
 
 LONGEST = 65_500  # pixels that a side of a JPEG can have
@@ -130,8 +130,19 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-shuffle", action="store_true", help="keep the sorted order (default: im2rec's own)"
     )
+    _add_images(parser)
     parser.add_argument(
-        "--resize", type=_positive, metavar="N", help="the shorter side to N pixels"
+        "--workers", type=at_least(1), default=os.cpu_count() or 1, metavar="N", help="processes"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    """Add what becomes of each image."""
+    parser.add_argument(
+        "--resize", type=at_least(1), metavar="N", help="the shorter side to N pixels"
     )
     parser.add_argument(
         "--center-crop", action="store_true", help="cut out the middle square first"
@@ -148,18 +159,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--on-bad", choices=("fail", "skip"), default="fail", help="what a damaged image does"
     )
-    parser.add_argument(
-        "--workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="processes"
-    )
-    parser.add_argument("--force", action="store_true", help="overwrite")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
 
 
 def _check_is_split(folder: Path, names: tuple[str, ...]) -> None:

@@ -22,8 +22,8 @@ class Prefix:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, unless it lacks the slash."""
-        if scope["type"] != "http" or path_of(scope):
+        """Hand the request on, unless it lacks the slash behind a prefix."""
+        if scope["type"] != "http" or not scope["path"] or path_of(scope):
             await self._app(scope, receive, send)
             return
         # Relative, because a Host header is whatever the client says.

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from kubernetes_validate.utils import ValidationError
 
+from benchmarks.scale import Burst
 from models.engines import BATCH_CPU, BATCH_CUDA
 from service.app import create_app
 from service.guards import OPEN_PATHS, largest_body
@@ -220,6 +221,19 @@ def test_the_autoscaler_reads_what_the_service_says(folder: str) -> None:
     assert len(metrics) == 2
     assert "relume_waiting_images" in read
     assert all(f"# TYPE {name.removesuffix('_sum')} " in page for name in read)
+
+
+def test_the_autoscaler_is_the_simulated_one() -> None:
+    """Its aims and how it goes down are said; how it goes up is Kubernetes' default."""
+    simulated, spec = Burst(), base("autoscaler")["spec"]
+    queue, busy = spec["metrics"]
+    assert float(queue["pods"]["target"]["averageValue"]) == simulated.target
+    assert busy["resource"]["target"]["averageUtilization"] == 100 * simulated.cpu
+    assert spec["behavior"].keys() == {"scaleDown"}
+    assert spec["behavior"]["scaleDown"] == {
+        "stabilizationWindowSeconds": 300,
+        "policies": [{"type": "Percent", "value": 100 * simulated.down, "periodSeconds": 60}],
+    }
 
 
 def test_the_monitor_finds_the_service() -> None:

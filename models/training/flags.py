@@ -122,7 +122,9 @@ def parser() -> argparse.ArgumentParser:
         "--init", "--retrain", type=Path, metavar="FILE", help=".pt, .t7 or .params to start from"
     )
     run.add_argument("--optimizer", action="store_true", help="with its optimizer's momentum too")
-    _add_machine(parser.add_argument_group("the machine"))
+    machine = parser.add_argument_group("the machine")
+    _add_machine(machine)
+    _add_records(machine)
     _add_recipe(
         parser.add_argument_group(
             "the recipe's fields, to change them", "--explain shows what they are in a recipe."
@@ -160,6 +162,19 @@ def _add_machine(machine: argparse._ArgumentGroup) -> None:
         metavar="GIB",
         help="compute activations again, to keep to so much memory for them, or to the least",
     )
+    machine.add_argument(
+        "--on-bad",
+        choices=get_args(OnBad),
+        default="fail",
+        help="what an image that cannot be read does (default fail)",
+    )
+    machine.add_argument(
+        "--deterministic", action="store_true", help="the same bits every time, if slower"
+    )
+
+
+def _add_records(machine: argparse._ArgumentGroup) -> None:
+    """Add what says how often the run is written down."""
     seconds, updates = at_least(0.0), at_least(1)
     machine.add_argument(
         "--save-every", type=seconds, default=300.0, metavar="SECONDS", help="default 300"
@@ -167,16 +182,7 @@ def _add_machine(machine: argparse._ArgumentGroup) -> None:
     machine.add_argument(
         "--log-every", type=updates, default=50, metavar="UPDATES", help="default 50"
     )
-    machine.add_argument(
-        "--on-bad",
-        choices=get_args(OnBad),
-        default="fail",
-        help="what an image that cannot be read does (default fail)",
-    )
     machine.add_argument("--tensorboard", action="store_true", help="write its files too")
-    machine.add_argument(
-        "--deterministic", action="store_true", help="the same bits every time, if slower"
-    )
 
 
 def _add_recipe(group: argparse._ArgumentGroup) -> None:

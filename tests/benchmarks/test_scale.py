@@ -1,11 +1,12 @@
 """The simulations of docs/scaling.md agree with what formulas say where there are formulas."""
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
-from benchmarks.scale import GPUS, Bulk, Burst, Serve, bulk, burst, main, waits
+from benchmarks.scale import COMMANDS, GPUS, Bulk, Burst, Serve, bulk, burst, main, waits
 
 SMALL = Bulk(images=100_000, image_s=0.05)
 
@@ -96,3 +97,45 @@ def test_the_table_is_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     _, *rows = capsys.readouterr().out.splitlines()
     assert len({row.count("|") for row in rows}) == 1
     assert len(rows) == 2 + 2 * len(GPUS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["serve", "--load", "0"], "argument --load: '0' is not a number from 0.01"),
+        (["serve", "--load", "1"], "argument --load: '1' is more than 0.99"),
+        (["serve", "--requests", "0"], "argument --requests: '0' is not a whole number from 1"),
+        (["serve", "--seed", "-1"], "argument --seed: '-1' is not a whole number from 0"),
+        (["bulk", "--failure-h", "0"], "argument --failure-h: '0' is not a number from 0.001"),
+        (["bulk", "--failure-h", "0.01"], "a part of 10,000 images is more than a worker does"),
+        (["bulk", "--image-s", "nan"], "argument --image-s: 'nan' is not a number from 1e-06"),
+        (["burst", "--start-s", "0"], "argument --start-s: '0' is not a number from 1"),
+        (["burst", "--target", "0"], "argument --target: '0' is not a number from 0.01"),
+        (["burst", "--replicas", "0"], "argument --replicas: '0' is not a whole number from 1"),
+        (["gpu", "--gmac", "0"], "argument --gmac: '0' is not a number from 1e-06"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_numbers_without_sense_are_usage(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would be divided by, or simulated for ever."""
+    with pytest.raises(SystemExit, match="2"):
+        main(flags)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in COMMANDS.values()])
+def test_defaults_are_among_what_is_taken(kind: type) -> None:
+    """Each field's own reader takes its default, and says the same."""
+    for one in fields(kind):
+        assert one.metadata["read"](str(one.default)) == one.default
+
+
+def test_the_least_and_the_most_are_simulated(capsys: pytest.CaptureFixture[str]) -> None:
+    """At the ends of what the flags take there are figures, too."""
+    assert main(["serve", "--load", "0.01", "--requests", "1", "--json"]) == 0
+    ends = ["--start-s", "1", "--lag-s", "0", "--target", "0.01", "--replicas", "1"]
+    assert main(["burst", *ends, "--json"]) == 0
+    assert main(["gpu", "--share", "1", "--feed-ms", "0", "--json"]) == 0
+    assert all(json.loads(line)["rows"] for line in capsys.readouterr().out.splitlines())

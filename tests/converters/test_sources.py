@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -55,6 +56,14 @@ def test_the_first_bytes_tell_the_format(folder: Path) -> None:
     save_file(weights, folder / "tensors")
     for name in ("zip.t7", "pickle.params", "tensors"):
         assert find(folder / name).format == PYTORCH
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_named(tmp_path: Path) -> None:
+    """A pipe cannot be read from twice, and would be waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path(os.devnull), tmp_path / "pipe"):
+        with pytest.raises(SpecError, match=f"{path}: found a device or a pipe, expected a file"):
+            find(path)
 
 
 def test_a_forgotten_epoch_is_named(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """An .onnx becomes a model repository that Triton takes as it is."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +144,10 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> 
         (Tiny(scale=float("nan")).bytes(), "found NaN or infinity"),
         (Tiny(replace(spec(), name="a/b")).bytes(), "found the name 'a/b', expected one that a"),
         (Tiny(replace(spec(), name="..")).bytes(), "found the name '..', expected one that a"),
+        (Tiny(replace(spec(), name="")).bytes(), "found the name '', expected one that a"),
+        (Tiny(replace(spec(), name="a\0b")).bytes(), r"found the name 'a\x00b', expected one that"),
+        (Tiny(replace(spec(), name="a\nb")).bytes(), r"found the name 'a\nb', expected one that a"),
+        (Tiny(replace(spec(), name="a\\b")).bytes(), r"found the name 'a\\b', expected one that"),
         (
             Tiny(replace(spec(), labels=(*LABELS[:-1], Label(None, "a\nb")))).bytes(),
             "label 6: found 'a\\nb', expected one line: convert it again with --labels",
@@ -156,6 +162,10 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> 
         "nan",
         "path",
         "dots",
+        "nothing",
+        "NUL",
+        "newline",
+        "backslash",
         "label",
     ],
 )
@@ -243,3 +253,57 @@ def test_a_full_disk_leaves_nothing(
 
     monkeypatch.setattr(triton.shutil, "copyfile", full)
     assert "No space left on device" in refused(tmp_path, capsys)
+
+
+def test_a_model_without_a_name_takes_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even where the repository itself may be overwritten."""
+    Tiny(replace(spec(), name="")).write(tmp_path / "tiny.onnx")
+    (tmp_path / "triton").mkdir()
+    assert "found the name ''" in refused(tmp_path, capsys, "--force")
+
+
+def test_a_batch_is_what_triton_can_be_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its field is an int32, of which the largest is taken."""
+    _, config = exported(tmp_path, "--max-batch", "2147483647")
+    assert config.max_batch_size == 2**31 - 1
+    message = refused(tmp_path, capsys, "--force", "--max-batch", "2147483648")
+    assert "--max-batch: found 2,147,483,648, expected at most 2,147,483,647" in message
+
+
+def test_what_is_printed_moves_no_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor do names of folders, or of what is in the file, start lines of their own."""
+    source = TINY.write(tmp_path / "tiny.onnx")
+    odd = tmp_path / "tri\x1b[2J\nton"
+    assert export([str(source), "--to", "triton", "-o", str(odd)]) == 0
+    said = capsys.readouterr().out
+    assert r"tri\x1b[2J\nton/tiny: for Triton" in said
+    assert said.replace("\n", "").isprintable()
+    assert len(said.splitlines()) == 6
+
+
+def test_an_end_between_the_renames_brings_the_old_model_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM comes when the old folder is away and the new one not yet there."""
+    folder, _ = exported(tmp_path)
+    capsys.readouterr()
+    (folder / "labels.txt").write_text("the old one's")
+    rename = os.rename
+
+    def ends(source: Path, target: Path) -> None:
+        if source.name == "new":
+            os.kill(os.getpid(), signal.SIGTERM)
+        rename(source, target)
+
+    monkeypatch.setattr(triton.os, "rename", ends)
+    given = [str(tmp_path / "tiny.onnx"), "--to", "triton", "-o", str(folder.parent), "--force"]
+    assert export(given) == 128 + signal.SIGTERM
+    assert (folder / "labels.txt").read_text() == "the old one's"
+    assert (folder / "1/model.onnx").exists()
+    assert list(folder.parent.iterdir()) == [folder]

@@ -378,7 +378,7 @@ def test_numbers_begin_at_1(flag: str, value: str, capsys: pytest.CaptureFixture
     """A count that can count nothing is a usage error."""
     with pytest.raises(SystemExit, match="2"):
         run("a.png", "--model", "m.onnx", f"{flag}={value}")
-    assert f"'{value}' is not a number from 1" in capsys.readouterr().err
+    assert f"'{value}' is not a whole number from 1" in capsys.readouterr().err
 
 
 def test_a_missing_torch_is_explained(

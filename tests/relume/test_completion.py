@@ -13,7 +13,8 @@ from models.presets import PRESETS
 from models.recipes import RECIPES
 from relume import completion
 from relume.__main__ import COMMANDS, main, parser_of
-from relume.completion import FOLDERS, SHELLS, SUFFIXES, whole, words
+from relume.bulk import recordio, tables, tars
+from relume.completion import CONTAINERS, FOLDERS, SHELLS, SUFFIXES, whole, words
 from relume.explain import pages
 
 # Runs the completion of a line, as bash does when Tab is pressed at its end.
@@ -36,8 +37,10 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with one of each, in which the shell is."""
-    for name in ("irv2.t7", "irv2.onnx", "net-symbol.json", "cat.jpg", "notes.txt", "a.params"):
+    for name in ("irv2.t7", "irv2.pt", "irv2.onnx", "net-symbol.json", "cat.jpg", "notes.txt"):
         (tmp_path / name).touch()
+    for ending in ("params", "rec", "parquet", "pq", "tar", "tgz"):
+        (tmp_path / f"a.{ending}").touch()
     (tmp_path / "pictures").mkdir()
     return tmp_path
 
@@ -60,14 +63,16 @@ def completed(script: Path, folder: Path, *line: str) -> set[str]:
     [
         (["c"], {"convert", "classify", "completion"}),
         (["--v"], {"--version"}),
-        (["convert", ""], {"irv2.t7", "a.params", "pictures"}),
+        (["convert", ""], {"irv2.t7", "a.params", "a.tar", "pictures"}),
         (["convert", "irv2.t7", "--verify", ""], {"standard", "full", "none"}),
         (["convert", "irv2.t7", "--input", "torch-2"], {"torch-224", "torch-299"}),
         (["convert", "a.params", "--symbol", ""], {"net-symbol.json", "pictures"}),
         (["convert", "irv2.t7", "-o", ""], {"pictures"}),
         (["convert", "irv2.t7", "--no"], {"--no-onnx"}),
-        (["classify", "c"], {"cat.jpg"}),
-        (["classify", "--model", ""], {"irv2.onnx", "pictures"}),
+        (["classify", ""], {"cat.jpg", "a.rec", "a.parquet", "a.pq", "a.tar", "a.tgz", "pictures"}),
+        (["diff", "irv2.t7", ""], {"irv2.t7", "irv2.pt", "a.params", "a.tar", "pictures"}),
+        (["diff", "irv2.t7", "irv2.pt", "--input", "torch-2"], {"torch-224", "torch-299"}),
+        (["classify", "--model", ""], {"irv2.onnx", "irv2.pt", "pictures"}),
         (["serve", "--engine", ""], {"onnxruntime", "openvino"}),
         (["serve", "--models", ""], {"pictures"}),
         (["verify", "irv2.onnx", "--precision", "b"], {"bf16"}),
@@ -120,9 +125,16 @@ def test_what_is_marked_is_there() -> None:
 def test_the_words_are_those_that_the_commands_know() -> None:
     """Presets, recipes and pages come from where the commands take them."""
     known = words()
-    assert set(known["convert", "input"]) == {*PRESETS, "none"}
+    for name in ("convert", "verify", "diff"):
+        assert set(known[name, "input"]) == {*PRESETS, "none"}
     assert set(known["train", "recipe"]) == set(RECIPES)
     assert set(known["explain", "name"]) == set(pages())
+
+
+def test_containers_are_those_that_are_classified() -> None:
+    """Every ending of a file that holds many images."""
+    endings = (*recordio.ENDINGS, *tables.ENDINGS, *tars.ENDINGS)
+    assert set(CONTAINERS) == {f"*{one}" for one in endings}
 
 
 def test_a_command_without_its_packages_is_named_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,6 +229,7 @@ TROUBLE = {
     "one": (["{a}"], "1 checkpoints given, expected two to compare"),
     "three": (["{a}", "{a}", "{a}"], "3 checkpoints given, expected two"),
     "none there": (["{a}", "nothing.t7"], "nothing.t7"),
+    "no file": (["/dev/null", "/dev/null"], "/dev/null: found a device or a pipe, expected a fi"),
     "a picture": (["{a}", "{root}/examples/cat.jpg"], "found a JPEG image, expected a checkpoint"),
     "onnx": (
         ["{a}", "x.onnx"],

@@ -227,5 +227,5 @@ def test_impossible_options_are_usage(
     assert (
         "expected 1 to 100" in (error := capsys.readouterr().err)
         or "expected 0 to 9" in error
-        or ("is not a number from 1" in error)
+        or ("is not a whole number from 1" in error)
     )

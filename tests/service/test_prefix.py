@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from service.app import create_app
-from service.prefix import path_of
+from service.prefix import Prefix, path_of
 from service.settings import Settings
 from tests.service.conftest import encoded, plain
 
@@ -80,3 +81,15 @@ async def test_the_path_is_what_is_behind_the_prefix(
 async def test_a_path_without_prefix_is_the_path() -> None:
     """A server need not say `root_path` at all."""
     assert path_of({"path": "/x"}) == "/x"
+
+
+@pytest.mark.parametrize("given", [{}, {"root_path": ""}, {"root_path": "/"}, {"root_path": "/a"}])
+async def test_an_empty_path_is_not_redirected(given: dict[str, str]) -> None:
+    """It has no prefix that lacks its slash, so the service itself says what it has there."""
+    seen = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["path"])
+
+    await Prefix(app)({"type": "http", "path": "", **given}, None, None)  # type: ignore[arg-type]
+    assert seen == [""]
