@@ -238,6 +238,14 @@ def test_no_parquet_is_refused(content: bytes, tmp_path: Path) -> None:
         planned([str(tmp_path / "a.parquet")], 3, NONE)
 
 
+def test_a_column_without_a_name_is_damage(tmp_path: Path) -> None:
+    """A name that is no UTF-8 is refused before the run begins, as any other damage is."""
+    source = write_table(tmp_path / "a.parquet", {"image": [b""]})
+    source.write_bytes(source.read_bytes().replace(b"image", b"\xffmage"))
+    with pytest.raises(FormatError, match=r"a\.parquet: its end: found a damaged file \(.*utf-8"):
+        planned([str(source)], 3, NONE)
+
+
 def test_damaged_pages_are_broken_rows(model: Path, tmp_path: Path) -> None:
     """Rows that cannot be read are broken, each by its number; the others are classified."""
     source = write_table(tmp_path / "a.parquet", {"image": [*GOOD.values()]}, group=4)

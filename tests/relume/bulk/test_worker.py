@@ -30,7 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize(
     ("threads", "name", "readers"),
-    [(None, "a.png", CORES), (2, "a.png", 2), (2, "memory://a.png", READERS)],
+    [(None, "a.png", CORES), (3, "a.png", 3), (3, "memory://a.png", READERS)],
 )
 def test_a_worker_keeps_to_its_threads(
     threads: int | None, name: str, readers: int, asked: list[int], model: Path, tmp_path: Path
