@@ -1,6 +1,5 @@
 """Images in, their most probable classes out: decoded in all cores while the network computes."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from models.cores import usable_cores
 from models.decoding import decode
 from models.errors import ArtifactError, DeviceError, ImageError
 from models.image_network import ImageNetwork
@@ -40,7 +40,7 @@ class Options(NamedTuple):
     crops: int
     orientation: bool
     batch: int
-    readers: int = os.cpu_count() or 1  # images that are read and decoded at a time
+    readers: int | None = None  # images that are read and decoded at a time; None: a core each
 
 
 def open_network(path: Path, device: Device, threads: int | None) -> ImageNetwork:
@@ -101,11 +101,12 @@ def classify(images: Iterable[Image], network: ImageNetwork, options: Options) -
         ArtifactError: The network cannot be run, or gives no numbers.
     """
     at_once = max(options.batch // options.crops, 1)
-    with ThreadPoolExecutor(options.readers) as pool:
+    readers = options.readers or usable_cores()
+    with ThreadPoolExecutor(readers) as pool:
         prepared = ahead(
             lambda image: pool.submit(_prepared, image, network, options),
             images,
-            max(2 * at_once, options.readers),
+            max(2 * at_once, readers),
         )
         while group := list(islice(prepared, at_once)):
             rows = [row for _, row in group if not isinstance(row, str)]

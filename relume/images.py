@@ -59,8 +59,10 @@ def _read(path: Path) -> bytes:
         raise ImageError(f"found a folder without {', '.join(SUFFIXES)}")
     if path.exists() and not path.is_file():
         raise ImageError("found no regular file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ImageTooLarge(
-            f"found {path.stat().st_size:,} bytes, expected at most {MAX_BYTES:,} of an image"
-        )
+    try:
+        size = path.stat().st_size
+    except ValueError as error:  # a zero byte, or what the system's encoding lacks
+        raise ImageError(f"found what cannot be a path ({error})") from error
+    if size > MAX_BYTES:
+        raise ImageTooLarge(f"found {size:,} bytes, expected at most {MAX_BYTES:,} of an image")
     return path.read_bytes()

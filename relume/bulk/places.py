@@ -7,6 +7,7 @@ is missing, stays the system's error; all else becomes one of ours: it is the st
 import errno
 import io
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,10 @@ from relume.bulk.packages import optional
 from relume.images import MAX_BYTES, SUFFIXES, found, image_file
 
 BUFFER = 1 << 20  # of a file that is read in order
+WEB = ("http://", "https://")
+PAUSES_S = (0.5, 2.0, 5.0)  # before a web server is asked again
+WAIT_S = 60.0  # for its next bytes
+LATER = (408, 425, 429)  # of a server's refusals, those that mean another time
 
 
 def is_url(name: str) -> bool:
@@ -28,22 +33,50 @@ def image_bytes(name: str) -> bytes:
     """Return the bytes of one image's file.
 
     Raises:
-        ImageError: It is no file, larger than any image, or of a web server that does not give it.
+        ImageError: It is no file, larger than any image, or of a web server that refuses it.
         OSError: It is missing or closed to us.
         DataError: Its store cannot be reached.
+        DeviceError: A package is not installed.
     """
     if not is_url(name):
         return image_file(Path(name)).read()
-    try:
-        with opened(name) as file:
-            data = file.read(MAX_BYTES + 1)
-    except (DataError, FileNotFoundError) as error:
-        if not name.startswith(("http://", "https://")):
-            raise
-        raise ImageError(f"cannot be fetched ({_said(_first(error))})") from error
+    path = store_of(name)[1]
+    if name.startswith(("file://", "local://")):
+        return image_file(Path(path)).read()
+    data = _of_the_web(name) if name.startswith(WEB) else _beginning(name)
     if len(data) > MAX_BYTES:
         raise ImageTooLarge(f"found more than {MAX_BYTES:,} bytes, which no image needs")
     return data
+
+
+def _beginning(name: str) -> bytes:
+    with opened(name) as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _of_the_web(name: str) -> bytes:
+    """Return the beginning of what a web server has, which is asked again while it may be late."""
+    pauses = iter(PAUSES_S)
+    while True:
+        try:
+            return _beginning(name)
+        except (DataError, OSError) as error:  # fsspec says "not found" of every failure
+            cause = _first(error)
+            if _is_final(cause):
+                raise ImageError(f"cannot be fetched ({_said(cause)})") from error
+            if (pause := next(pauses, None)) is None:
+                raise _unreachable(name, cause) from error
+        time.sleep(pause)
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether a web server would say so again, or the URL is none; else it may be this machine."""
+    status = getattr(error, "status", None)  # of aiohttp; 0 for redirects without an end
+    if isinstance(status, int):
+        return status < 500 and status not in LATER
+    if isinstance(error, OSError):  # also what is wrong with a certificate, a ValueError as well
+        return isinstance(error, FileNotFoundError)
+    return isinstance(error, ValueError)
 
 
 def opened(name: str) -> BinaryIO:
@@ -109,14 +142,25 @@ def store_of(url: str) -> tuple[Any, str]:
     """Return fsspec's driver for a URL, and what it calls the file.
 
     Raises:
-        DataError: There is no driver, or it lacks a package.
+        DataError: There is no driver, it lacks a package, or several are chained.
+        DeviceError: A package of the extra is not installed.
     """
+    if "::" in url:  # a driver within a driver, some of which run what a file says
+        raise DataError(f"{url}: found '::', expected the URL of one store")
     core = optional("fsspec.core", "parquet")
+    settings = _web_settings() if url.startswith(WEB) else {}
     try:
-        store, path = core.url_to_fs(url)
-    except (ImportError, ValueError) as error:  # which says what to install
-        raise DataError(f"{url}: {error}") from error
+        store, path = core.url_to_fs(url, **settings)
+    except Exception as error:  # an ImportError says what to install
+        raise DataError(f"{url}: {_said(error)}") from error
     return store, path
+
+
+def _web_settings() -> dict[str, Any]:
+    timeout = optional("aiohttp", "parquet").ClientTimeout(
+        total=None, sock_connect=WAIT_S, sock_read=WAIT_S
+    )
+    return {"client_kwargs": {"timeout": timeout}}
 
 
 @contextmanager
@@ -135,10 +179,16 @@ def reaching(url: str) -> Iterator[None]:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from error
     except PermissionError as error:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), url) from error
+    except IsADirectoryError as error:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), url) from error
     except Exception as error:
-        raise DataError(
-            f"{url}: cannot be reached ({_said(error)}); what is finished is kept, so run it again"
-        ) from error
+        raise _unreachable(url, error) from error
+
+
+def _unreachable(url: str, error: BaseException) -> DataError:
+    return DataError(
+        f"{url}: cannot be reached ({_said(error)}); what is finished is kept, so run it again"
+    )
 
 
 def _first(error: BaseException) -> BaseException:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def planned(arguments: Sequence[str], count: int, columns: Columns) -> list[Part
     if absent := [one for one, names in named if len(names) == 1 and _is_absent(one, names[0])]:
         raise DataError(f"{some(absent)}: no such file or folder, and no pattern of any")
     names = [name for _, several in named for name in several]
-    if twice := [name for name, times in Counter(names).items() if times > 1]:
+    if twice := _twice(names):
         raise DataError(f"named more than once, so they would be classified twice: {some(twice)}")
     if empty := [name for name in names if not is_url(name) and os.path.isdir(name)]:
         raise DataError(
@@ -55,6 +54,24 @@ def digest(parts: Sequence[Part]) -> str:
     for part in parts:
         lines.update(f"{part!r}\n".encode())
     return lines.hexdigest()
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    """Return the names of what another name means already; links to files are files."""
+    seen: set[str] = set()
+    folders: dict[str, str] = {}  # to where they lead: a question for each file takes too long
+    twice: dict[str, None] = {}
+    for name in names:
+        path = name.removeprefix("file://")
+        if not is_url(path):
+            folder, last = os.path.split(path)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            path = os.path.join(folders[folder], last)
+        if path in seen:
+            twice[name] = None
+        seen.add(path)
+    return list(twice)
 
 
 def _parts(names: Sequence[str], count: int, columns: Columns) -> Iterator[Part]:

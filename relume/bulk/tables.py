@@ -14,6 +14,7 @@ from relume.images import Image
 
 ENDINGS = (".parquet", ".pq")
 ROWS = 16  # that are read at a time: a few photographs
+STORES = ("http", "https", "s3", "gs", "gcs", "abfs", "abfss", "az")  # that any table may name
 
 
 class Columns(NamedTuple):
@@ -51,23 +52,19 @@ class Rows:
         return self.kind == "uri"
 
     def images(self) -> Iterator[Image]:
-        """Yield the images; a null fails, and so do the rows from a damaged place on."""
+        """Yield the images; a null fails, as bad text does, and the rows behind damage."""
         row = self.begin
         with opened(self.name) as file:
             try:
                 for value, name in self._values(_parquet(self.name, file)):
-                    if self.ids and name is None:
-                        why = f"found null in the column {self.ids}"
-                        yield failing(f"{self.name}#{row}", ImageError(why))
-                    else:
-                        yield self._image(row, value, name)
+                    yield self._image(row, value, name)
                     row += 1
             except _damaged() as error:
                 why = f"damaged from row {row:,} on ({' '.join(str(error).split())})"
                 for left in range(row, self.end):
                     yield failing(f"{self.name}#{left}", ImageError(why))
 
-    def _values(self, file: Any) -> Iterator[tuple[Any, str | None]]:
+    def _values(self, file: Any) -> Iterator[tuple[Any, Any]]:
         """Yield what the columns of images and of names have in each row."""
         groups: list[int] = []
         before = ends = 0
@@ -81,20 +78,61 @@ class Rows:
         left = self.end - self.begin
         for batch in file.iter_batches(ROWS, row_groups=groups, columns=columns):
             batch, before = batch.slice(before), max(before - len(batch), 0)
-            images = batch.column(self.column).to_pylist()[:left]
-            names = batch.column(self.ids).to_pylist() if self.ids else [None] * len(batch)
-            yield from zip(images, names, strict=False)
-            left -= len(images)
+            batch = batch.slice(0, left)
+            names = batch.column(self.ids) if self.ids else [None] * len(batch)
+            yield from zip(batch.column(self.column), names, strict=True)
+            left -= len(batch)
 
-    def _image(self, row: int, value: Any, name: str | None) -> Image:
-        name = f"{self.name}#{row}" if name is None else str(name)
-        value = value["bytes"] if self.kind == "struct" and value else value
-        if value is None:
-            return failing(name, ImageError(f"found null in the column {self.column}"))
-        if self.kind == "uri":
-            beside = value if is_url(value) else posixpath.join(posixpath.dirname(self.name), value)
-            return Image(name, partial(image_bytes, beside))
+    def _image(self, row: int, value: Any, called: Any) -> Image:
+        name = f"{self.name}#{row}"
+        try:
+            if self.ids:
+                name = str(_python(called, self.ids))
+            value = _python(value, self.column)
+            if self.kind == "uri":
+                return Image(name, partial(image_bytes, place_of(value, self.name)))
+            value = value if self.kind == "bytes" else value["bytes"]
+            if value is None:
+                raise ImageError(f"found null in the column {self.column}")
+        except ImageError as error:
+            return failing(name, error)
         return Image(name, partial(bytes, value))
+
+
+def place_of(value: str, table: str) -> str:
+    """Return the path or URL that a row of a table means, of those that it may name.
+
+    Whoever wrote the table is not whoever runs it: drivers of fsspec can do more than read.
+
+    Raises:
+        ImageError: It is elsewhere.
+    """
+    own = table.partition("://")[0] if is_url(table) else "file"
+    if is_url(value):
+        protocol, _, path = value.partition("://")
+        if protocol not in (*STORES, own):
+            raise ImageError(f"found {protocol}://, expected a path or {'://, '.join(STORES)}://")
+        if not path.strip("/"):
+            raise ImageError(f"found {value}, which names no file")
+        place = value
+    elif value.startswith("/") and own not in ("file", "local"):
+        raise ImageError("found a path of this machine in a table that is elsewhere")
+    else:
+        place = posixpath.join(posixpath.dirname(table), value)
+    if is_url(place) and "::" in place:
+        raise ImageError("found '::', expected the URL of one store")
+    return place
+
+
+def _python(value: Any, column: str) -> Any:
+    """Return what a cell holds."""
+    try:
+        found = value.as_py()
+    except UnicodeDecodeError as error:
+        raise ImageError(f"found text that is not UTF-8 in the column {column}") from error
+    if found is None:
+        raise ImageError(f"found null in the column {column}")
+    return found
 
 
 def parts_of(name: str, count: int, columns: Columns) -> Iterator[Rows]:
@@ -110,11 +148,12 @@ def parts_of(name: str, count: int, columns: Columns) -> Iterator[Rows]:
     with opened(name) as opening:
         try:
             file = _parquet(name, opening)
+            schema = file.schema_arrow
+            groups = [file.metadata.row_group(one).num_rows for one in range(file.num_row_groups)]
         except _damaged() as error:
             found = f"a damaged file ({' '.join(str(error).split())})"
             raise FormatError(name, "its end", found=found, expected="Parquet's footer") from error
-        column, kind = _column(name, file.schema_arrow, columns)
-        groups = [file.metadata.row_group(one).num_rows for one in range(file.num_row_groups)]
+        column, kind = _column(name, schema, columns)
     rows, begin, end = sum(groups), 0, 0
     for step in groups if kind != "uri" else [count] * -(-rows // count):
         end = min(end + step, rows)
@@ -128,6 +167,10 @@ def _column(name: str, schema: Any, columns: Columns) -> tuple[str, str]:
     """Return the column of the images, and of which kind it is."""
     kinds = {field.name: _kind(field.type) for field in schema}
     listed = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    if len(kinds) < len(schema):
+        raise DataError(
+            f"{name}: found columns of the same name, expected different ones: {listed}"
+        )
     if columns.ids is not None and kinds.get(columns.ids) not in ("uri", "number"):
         raise DataError(
             f"{name}: no column {columns.ids} of text or of whole numbers for --id-column; "
@@ -172,5 +215,5 @@ def _parquet(name: str, file: Any) -> Any:
 
 
 def _damaged() -> tuple[type[Exception], ...]:
-    """Return what pyarrow raises for damage; for some of it OSError."""
-    return (optional("pyarrow", "parquet").ArrowException, OSError)
+    """Return what pyarrow raises for damage; for some of it what Python has."""
+    return (optional("pyarrow", "parquet").ArrowException, OSError, ValueError, KeyError)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from models.cores import usable_cores
 from models.errors import ArtifactError
 from relume.bulk import results
 from relume.bulk.folder import result_folder
@@ -25,7 +26,7 @@ class Job:
         model: The artifact, which each worker opens.
         model_sha256: Of it.
         device: What runs it.
-        threads: Of the network, on the CPU.
+        threads: Of the network, on the CPU, and as many that decode; None for every core.
         options: How images are prepared and run.
     """
 
@@ -77,8 +78,8 @@ class Worker:
         if self._folder.exists(f"{results.PREDICTIONS}/{name}"):
             return Outcome(number, 0, 0)
         found = []
-        readers = max(READERS, job.options.readers) if part.remote else job.options.readers
-        options = job.options._replace(readers=readers)
+        readers = job.options.readers or job.threads or usable_cores()
+        options = job.options._replace(readers=max(READERS, readers) if part.remote else readers)
         for result in classify(part.images(), self._network, options):
             found.append(result)
             seen(result)

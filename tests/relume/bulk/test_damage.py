@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -165,6 +166,32 @@ def test_nulls_are_broken(model: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_text_that_is_none_is_broken(model: Path, tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 in a column of text: an image's path, and its name."""
+    write_folder(tmp_path / "some", GOOD)
+    path, bad = b"some/000.png", b"\xff\xfe.png"
+    columns = {"path": [path, bad, path, path], "key": [b"a", b"b", bad, b"d"]}
+    text = {name: pa.array(cells, pa.binary()).view(pa.string()) for name, cells in columns.items()}
+    source = write_table(tmp_path / "a.parquet", text)
+    flags = ("--column", "path", "--id-column", "key")
+    assert run(source, "--model", model, "-o", out := tmp_path / "out", *flags) == 1
+    assert [row["id"] for row in rows(out, "predictions")] == ["a", "d"]
+    assert rows(out, "broken") == [
+        {"id": "b", "error": "found text that is not UTF-8 in the column path"},
+        {"id": f"{source}#2", "error": "found text that is not UTF-8 in the column key"},
+    ]
+
+
+def test_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Nobody can say which of them counts."""
+    table = pa.table([[b""], [b""]], names=["image", "image"])
+    pq.write_table(table, source := tmp_path / "a.parquet")
+    with pytest.raises(
+        DataError, match=r"a\.parquet: found columns of the same name, .*: image \(b"
+    ):
+        planned([str(source)], 3, NONE)
+
+
 def test_numbers_are_names(model: Path, tmp_path: Path) -> None:
     """Whole numbers are ids as well as text is."""
     source = write_table(tmp_path / "a.parquet", {"image": [*GOOD.values()], "key": range(8)})
@@ -209,6 +236,14 @@ def test_no_parquet_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(FormatError, match=r"a\.parquet: its end: found a damaged file \("):
         planned([str(tmp_path / "a.parquet")], 3, NONE)
+
+
+def test_a_column_without_a_name_is_damage(tmp_path: Path) -> None:
+    """A name that is no UTF-8 is refused before the run begins, as any other damage is."""
+    source = write_table(tmp_path / "a.parquet", {"image": [b""]})
+    source.write_bytes(source.read_bytes().replace(b"image", b"\xffmage"))
+    with pytest.raises(FormatError, match=r"a\.parquet: its end: found a damaged file \(.*utf-8"):
+        planned([str(source)], 3, NONE)
 
 
 def test_damaged_pages_are_broken_rows(model: Path, tmp_path: Path) -> None:

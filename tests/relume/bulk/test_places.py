@@ -1,5 +1,6 @@
 """Tests of relume/bulk/places.py and folder.py: stores, and what keeps us from them."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,11 +11,21 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from models.errors import DataError
+from models.errors import DataError, DeviceError, ImageError
 from relume.bulk.folder import result_folder
-from relume.bulk.places import exists, named_by, opened, size
+from relume.bulk.places import exists, image_bytes, named_by, opened, size, store_of
 from relume.bulk.recordio import parts_of
-from tests.bulk_runs import found, images, rows, run, write_rec, write_table, write_tar
+from relume.bulk.tables import place_of
+from tests.bulk_runs import (
+    found,
+    images,
+    rows,
+    run,
+    write_folder,
+    write_rec,
+    write_table,
+    write_tar,
+)
 
 FILES = images(9)
 
@@ -175,11 +186,18 @@ def test_a_giant_of_a_store_is_refused(
 
 
 class _Web(BaseHTTPRequestHandler):
+    late = 0  # answers of 503 before one that is better
+
     def do_GET(self) -> None:
-        """Give one picture, and a refusal for any other."""
-        good = self.path == "/good.png"
-        self.send_response(200 if good else 404 if self.path == "/no.png" else 403)
-        content = FILES["000.png"] if good else b""
+        """Answer with the status that the path names; 200 has a picture."""
+        status = int(self.path[1:4])
+        if self.path.endswith("late.png") and type(self).late:
+            type(self).late -= 1
+            status = 503
+        self.send_response(status)
+        content = FILES["000.png"] if status == 200 else b""
+        if status == 302:
+            self.send_header("Location", self.path)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -190,23 +208,118 @@ class _Web(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_dead_link_is_a_broken_image(model: Path, tmp_path: Path) -> None:
-    """Of a table of links some are always dead, which ends nothing."""
-    pytest.importorskip("aiohttp")
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Return the address of a web server that is asked again without a pause."""
+    monkeypatch.setattr("relume.bulk.places.PAUSES_S", (0.0, 0.0, 0.0))
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Web)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    base = f"http://127.0.0.1:{server.server_port}"
-    dead = "http://127.0.0.1:9/gone.png"  # discard: nobody listens
-    links = [f"{base}/good.png", f"{base}/no.png", f"{base}/closed.png", dead]
-    table = write_table(tmp_path / "links.parquet", {"url": links})
-    run(table, "--model", model, "-o", out := tmp_path / "out", "--id-column", "url")
+    yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+def test_a_dead_link_is_a_broken_image(web: str, model: Path, tmp_path: Path) -> None:
+    """Of a table of links some are always dead, which ends nothing."""
+    bad = [f"{web}/404.png", f"{web}/403.png", f"{web}/410.png", f"{web}/302.png", "http://[/a.png"]
+    links = [f"{web}/200.png", *bad]
+    table = write_table(tmp_path / "links.parquet", {"url": links})
+    run(table, "--model", model, "-o", out := tmp_path / "out", "--id-column", "url")
     assert [row["id"] for row in rows(out, "predictions")] == links[:1]
     errors = {row["id"]: row["error"] for row in rows(out, "broken")}
-    assert errors[links[1]].startswith("cannot be fetched (404")
-    assert errors[links[2]].startswith("cannot be fetched (403")
-    assert errors[dead].startswith("cannot be fetched (")
+    assert list(errors) == bad
+    assert errors[bad[0]].startswith("cannot be fetched (404")
+    assert errors[bad[1]].startswith("cannot be fetched (403")
+    assert all(error.startswith("cannot be fetched (") for error in errors.values())
+
+
+@pytest.mark.parametrize("where", ["408", "425", "429", "500", "503", "nobody", "no.invalid"])
+def test_a_web_that_cannot_be_had_ends_the_run(
+    where: str, web: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What may be this machine, or for now, makes no image broken for good."""
+    elsewhere = {"nobody": "http://127.0.0.1:9/a.png", "no.invalid": "http://no.invalid/a.png"}
+    link = elsewhere.get(where, f"{web}/{where}.png")
+    table = write_table(tmp_path / "links.parquet", {"url": [f"{web}/200.png", link]})
+    assert run(table, "--model", model, "-o", tmp_path / "out") == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: {link}: cannot be reached (")
+    assert "what is finished is kept, so run it again" in said
+    assert not (tmp_path / "out" / "broken").exists()
+
+
+def test_a_late_web_is_asked_again(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is busy for a moment costs a moment."""
+    monkeypatch.setattr(_Web, "late", 4)  # the question for the size, and that for its beginning
+    assert image_bytes(f"{web}/200-late.png") == FILES["000.png"]
+    assert _Web.late == 0
+
+
+def test_a_missing_package_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said which one, and no image is broken for it."""
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with pytest.raises(DeviceError, match=r"aiohttp.*: pip install 'relume\[parquet\]'"):
+        image_bytes("http://127.0.0.1:9/a.png")
+
+
+# --- what tables may name -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ask", [store_of, opened, size, exists, named_by, result_folder])
+def test_chained_stores_are_refused(ask: Any) -> None:
+    """Some of fsspec's drivers run what a file says."""
+    with pytest.raises(DataError, match=r"a\.jpg::file:///x\.json: found '::', expected the URL"):
+        ask("reference://a.jpg::file:///x.json")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("reference://a.jpg::file:///x.json", "found reference://, expected a path or http://, "),
+        ("http://a/b::file:///x.json", "found '::', expected the URL of one store"),
+        ("nosuch://x", "found nosuch://, expected a path or http://, https://, s3://, gs://, "),
+        ("memory://a.png", "found memory://, expected"),
+        ("s3://", "found s3://, which names no file"),
+        ("file:///", "found file:///, which names no file"),
+        ("file:///tmp", "found a folder without .bmp"),
+        ("/tmp", "found a folder without .bmp"),
+        ("a\0.png", "found what cannot be a path (embedded null byte)"),
+        ("file:///a\0.png", "found what cannot be a path (embedded null byte)"),
+    ],
+)
+def test_a_row_of_elsewhere_is_broken(
+    value: str, message: str, model: Path, tmp_path: Path
+) -> None:
+    """It ends nothing, and no other driver than those of files, stores and the web is asked."""
+    write_folder(tmp_path / "some", FILES)
+    table = write_table(tmp_path / "a.parquet", {"uri": [value, "some/000.png"]})
+    assert run(table, "--model", model, "-o", out := tmp_path / "out") == 1
+    assert [row["id"] for row in rows(out, "predictions")] == [f"{table}#1"]
+    (row,) = rows(out, "broken")
+    assert row["id"] == f"{table}#0"
+    assert message in row["error"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("/etc/hostname", "found a path of this machine in a table that is elsewhere"),
+        ("file:///etc/hostname", "found file://, expected a path or http://"),
+        ("a::b.png", "found '::', expected the URL of one store"),
+    ],
+)
+def test_a_table_of_elsewhere_names_no_file_of_this_machine(value: str, message: str) -> None:
+    """Whoever wrote it cannot know them; its own store it may name."""
+    with pytest.raises(ImageError, match=message):
+        place_of(value, "memory://bucket/a.parquet")
+    for own in ("deep/a.png", "memory://bucket/deep/a.png"):
+        assert place_of(own, "memory://bucket/a.parquet") == "memory://bucket/deep/a.png"
+
+
+def test_a_folder_of_a_store_is_named(tmp_path: Path) -> None:
+    """As the system names one of its own."""
+    with pytest.raises(IsADirectoryError, match="Is a directory: 'file://"):
+        opened(f"file://{tmp_path}").read()
 
 
 # --- the folder of results ------------------------------------------------------------------------

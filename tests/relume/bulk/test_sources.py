@@ -135,6 +135,10 @@ def test_any_file_name_has_an_id(model: Path, tmp_path: Path) -> None:
     [
         (["pictures", "pictures/000.png"], r"would be classified twice: pictures/000\.png"),
         (["all.tar", "all.tar"], r"would be classified twice: all\.tar"),
+        (["all.tar", "pictures/../all.tar"], r"classified twice: pictures/\.\./all\.tar"),
+        (["all.tar", "file://CWD/all.tar"], r"classified twice: file:///.*/all\.tar"),
+        (["pictures/000.png", "CWD/pictures/000.png"], r"twice: /.*/pictures/000\.png"),
+        (["pictures", "link/001.png"], r"twice: link/001\.png"),
         (["empty"], r"empty: no image in it; of other files, name a pattern, such as '\*\.tar'"),
         (["none.rec"], r"none\.rec: no image in it"),
         (["missing.tar"], r"missing\.tar: no such file or folder, and no pattern of any"),
@@ -153,8 +157,9 @@ def test_what_cannot_be_planned_is_refused(
     tar(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "none.rec").touch()
+    (tmp_path / "link").symlink_to("pictures")
     with pytest.raises((DataError, FileNotFoundError), match=message):
-        planned(arguments, 5, NONE)
+        planned([one.replace("CWD", str(tmp_path)) for one in arguments], 5, NONE)
 
 
 def test_a_missing_image_is_broken(model: Path, tmp_path: Path) -> None:
