@@ -1,12 +1,14 @@
 """Tests of what is damaged within tars, records and tables: a row of its own, never the end."""
 
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from models.data.records import MAGIC_BYTES
 from models.errors import DataError, FormatError
 from relume.bulk.sources import planned
 from relume.bulk.tables import Columns
@@ -147,6 +149,49 @@ def test_an_index_that_is_none(tmp_path: Path) -> None:
     source.with_suffix(".idx").write_text("0\t0\nnonsense\n")
     with pytest.raises(FormatError, match=r"a\.idx: line 2: found 'nonsense', expected a key and"):
         planned([str(source)], 3, NONE)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda lines: lines[2:], "its records: found a first record at byte 2.., expected one at"),
+        (lambda lines: lines[:5], "found a last record that ends at byte [0-9]+, expected one tha"),
+        (lambda _: [], "its records: found no record, expected one at byte 0; without the .idx"),
+        (
+            lambda lines: ["9\t-8\n", *lines],
+            "found a first record at byte -8, expected one at byte",
+        ),
+        (lambda lines: lines[1:] + ["0\t4\n"], "found a first record at byte 4, expected one at b"),
+    ],
+    ids=["late", "cut", "empty", "negative", "within a record"],
+)
+@pytest.mark.parametrize("name", ["a.rec", "A.REC"])
+def test_an_index_that_leaves_out_an_end(
+    name: str,
+    change: Callable[[list[str]], list[str]],
+    said: str,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Images before its first record or behind its last would be lost; nothing is done at all."""
+    source = write_rec(tmp_path / name, GOOD)
+    index = source.with_suffix(".idx")
+    index.write_text("".join(change(index.read_text().splitlines(keepends=True))))
+    assert run(source, "--model", model, "-o", tmp_path / "out") == 1
+    message = capsys.readouterr().err
+    assert re.search(said, message), message
+    assert f"error: {index}: " in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_index_of_any_order_and_parts_of_a_record(tmp_path: Path) -> None:
+    """Its last line need not be the last record, which may be of several parts."""
+    source = write_rec(tmp_path / "a.rec", GOOD | {"z.png": MAGIC_BYTES * 3 + b"1"})
+    index = source.with_suffix(".idx")
+    index.write_text("".join(reversed(index.read_text().splitlines(keepends=True))))
+    (part,) = planned([str(source)], 99, NONE)
+    assert [image.read() for image in part.images()][-1] == MAGIC_BYTES * 3 + b"1"
 
 
 # --- tables ---------------------------------------------------------------------------------------
