@@ -1,7 +1,10 @@
 """Tests of what is damaged within tars, records and tables: a row of its own, never the end."""
 
 import gzip
+import io
 import re
+import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +110,57 @@ def test_a_giant_in_a_tar_is_refused_unread(
         model, write_tar(tmp_path / "a.tar", GOOD | {"b.png": bytes(101)}), tmp_path / "out"
     )
     assert lines[-1] == "/b.png: found 101 bytes, expected at most 100 of an image"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.map": "abc"},
+        {"GNU.sparse.map": "0,9,5,9"},
+        {"GNU.sparse.map": "0,-5,9,9"},
+        {"GNU.sparse.map": f"0,{1 << 70}"},
+        {"GNU.sparse.size": "abc"},
+        {"GNU.sparse.realsize": "abc"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+        {"size": "-600"},
+        {"size": str(1 << 60)},
+        {"size": str(1 << 70)},
+        {"comment": "x" * (1 << 20)},
+    ],
+    ids=lambda headers: "-".join(f"{name}={value[:9]}" for name, value in headers.items()),
+)
+def test_a_header_that_means_nothing_is_damage(
+    headers: dict[str, str], model: Path, tmp_path: Path
+) -> None:
+    """Numbers that are none, or impossible, end that tar with a row; nothing hangs."""
+    source = tmp_path / "a.tar"
+    with tarfile.open(source, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in list(GOOD.items())[:3]:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.pax_headers = headers if name == "002.png" else {}
+            tar.addfile(member, io.BytesIO(content))
+    ids, lines = damaged(model, source, tmp_path / "out")
+    assert ids == ["/000.png", "/001.png"]
+    (line,) = lines
+    assert re.match(r": damaged behind the member at byte [0-9,]+ \(.+\): nothing more", line), line
+
+
+def test_what_is_no_image_is_not_read(model: Path, tmp_path: Path) -> None:
+    """A little file may promise much: members of zeros cost no memory, and read like a file."""
+    source = write_tar(tmp_path / "a.tgz", {f"{one}.jpg": bytes(1 << 24) for one in range(4)})
+    write_folder(tmp_path / "b", {"0.jpg": bytes(1 << 24)})
+    tracemalloc.start()
+    try:
+        _, lines = damaged(model, source, tmp_path / "out")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    said = "found 16,777,216 bytes that begin with b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'"
+    assert [line.startswith(f"/{number}.jpg: {said}") for number, line in enumerate(lines)]
+    assert peak < 1 << 23
+    _, alone = damaged(model, tmp_path / "b", tmp_path / "alone")
+    assert alone == lines[:1]
 
 
 @pytest.mark.parametrize("indexed", [True, False])
