@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from models.decoding import PREFIX, refuse_others
 from models.errors import ImageError, ImageTooLarge
@@ -72,8 +73,8 @@ def _refuse_impossible(member: tarfile.TarInfo) -> None:
     """Raise ReadError for numbers with which tarfile would go on for ever."""
     if not 0 <= member.size <= MAX_MEMBER:
         raise tarfile.ReadError(f"a member of {member.size:,} bytes")
-    end = 0
-    for offset, length in member.sparse or ():
+    end, pieces = 0, cast("list[tuple[int, int]]", member.sparse or [])
+    for offset, length in pieces:
         if not end <= offset <= offset + length <= member.size:
             raise tarfile.ReadError("a sparse member's map is not in order")
         end = offset + length
