@@ -15,6 +15,7 @@ from models.errors import ImageError, ImageTooLarge
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF")
 ACCEPTED = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+PREFIX = 16  # bytes of a file, by which Pillow tells formats apart
 MAX_PIXELS = 50_000_000  # phones give 48 million; decoding takes up to 15 bytes of memory each
 
 # A scan of a few bytes goes over every pixel. libtiff allows a JPEG within a TIFF a hundred, too
@@ -80,8 +81,7 @@ def decode(data: bytes, *, orientation: bool = True, max_pixels: int = MAX_PIXEL
                 pixels = _rgb_pixels(image)
             return _upright(pixels, image) if orientation else pixels
     except UnidentifiedImageError as error:
-        begin = f"{len(data):,} bytes that begin with {data[:8]!r}" if data else "no bytes"
-        raise ImageError(f"found {begin}, expected a whole {ACCEPTED}") from error
+        raise _no_image(data, len(data)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         found = re.search(r"\((\d+) pixels\)", str(error))  # Pillow's limit is above any of ours
         count = f"{int(found[1]):,}" if found else "too many"
@@ -91,6 +91,24 @@ def decode(data: bytes, *, orientation: bool = True, max_pixels: int = MAX_PIXEL
         raise ImageError(
             f"found a truncated or damaged file ({what}), expected a whole {ACCEPTED}"
         ) from error
+
+
+def refuse_others(prefix: bytes, length: int) -> None:
+    """Raise ImageError where a file is no image whatever follows, so that it need not be read.
+
+    Args:
+        prefix: The first `PREFIX` bytes; all, if there are fewer.
+        length: Of the file.
+    """
+    Image.init()
+    accepting = [Image.OPEN[name.upper()][1] for name in FORMATS]
+    if not any(accept is None or accept(prefix) is True for accept in accepting):
+        raise _no_image(prefix, length)
+
+
+def _no_image(prefix: bytes, length: int) -> ImageError:
+    begin = f"{length:,} bytes that begin with {prefix[:8]!r}" if length else "no bytes"
+    return ImageError(f"found {begin}, expected a whole {ACCEPTED}")
 
 
 def _limit_scans(data: bytes) -> None:

@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--workers", type=at_least(1), metavar="N", help="of Ray (default: all that it has)"
     )
     bulk.add_argument(
-        "--address", metavar="HOST", help="of a Ray cluster (default: one of its own)"
+        "--address", metavar="HOST:PORT", help="of a Ray cluster, or auto (default: one of its own)"
     )
     bulk.add_argument(
         "--json",

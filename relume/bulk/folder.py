@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -34,8 +33,8 @@ class Folder(Protocol):
         """Put a file in place, over one that is there."""
         ...
 
-    def create(self, name: str, content: bytes) -> None:
-        """Put a file in place unless there is one, whoever was faster."""
+    def create(self, name: str, content: bytes) -> bool:
+        """Put a file in place unless there is one; whether this did, and nobody faster."""
         ...
 
 
@@ -70,20 +69,36 @@ class _Local:
         with writing() as files:
             files.new(target).write_bytes(content)
 
-    def create(self, name: str, content: bytes) -> None:
-        self._path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._path, prefix=".") as passing:
-            whole = Path(passing) / name
-            with whole.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(whole, self._path / name)
-            except FileExistsError:
-                pass  # another process was faster
-            except OSError:  # no links here: the last one wins, and everybody reads it back
-                os.replace(whole, self._path / name)
+    def create(self, name: str, content: bytes) -> bool:
+        target = self._path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(dir=self._path, prefix=".") as passing:
+                whole = Path(passing) / f".{target.name}"
+                _write_new(whole, content)
+                try:
+                    os.link(whole, target)
+                except FileExistsError:
+                    return False
+                except OSError:  # no links here, where who is killed leaves half of a file
+                    _write_new(target, content)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        return True
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file that nobody else has begun."""
+    with path.open("xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            path.unlink()
+            raise
 
 
 class _Remote:
@@ -118,9 +133,13 @@ class _Remote:
     def write(self, name: str, content: bytes) -> None:
         self._put(name, content, "overwrite")
 
-    def create(self, name: str, content: bytes) -> None:
-        self._put(name, content, "create")
+    def create(self, name: str, content: bytes) -> bool:
+        return self._put(name, content, "create")
 
-    def _put(self, name: str, content: bytes, mode: str) -> None:
-        with reaching(f"{self._url}/{name}"), suppress(FileExistsError):
-            self._store.pipe_file(f"{self._path}/{name}", content, mode=mode)
+    def _put(self, name: str, content: bytes, mode: str) -> bool:
+        with reaching(f"{self._url}/{name}"):
+            try:
+                self._store.pipe_file(f"{self._path}/{name}", content, mode=mode)
+            except FileExistsError:
+                return False
+        return True

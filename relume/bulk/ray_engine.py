@@ -7,6 +7,7 @@ there is not done again, so each image is in them once, whoever died when.
 import logging
 import os
 import pickle
+import re
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ from relume.bulk.worker import Job, Worker
 
 STARTS = 3  # of workers that die one after the other while they open the network; Ray's own is 0
 KNOCK_S = 5.0  # until a cluster's head has taken a connection
+_HOST_PORT = re.compile(r"[^/]+:[0-9]{1,5}")
 
 Row = dict[str, Any]
 
@@ -49,13 +51,18 @@ def _cluster(address: str | None) -> Iterator[Any]:
     """Be connected to Ray, which writes nothing on stdout and tells nobody that it is used.
 
     Raises:
-        DeviceError: Ray is not installed, or there is none at the address.
+        DeviceError: Ray is not installed, the address is none, or there is no cluster at it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # of its C++ half, on stderr
     optional("ray.data", "ray")
     ray = optional("ray", "ray")
     where = address or os.environ.get("RAY_ADDRESS") or "local"
+    if where not in ("auto", "local") and not _HOST_PORT.fullmatch(where):
+        raise DeviceError(
+            f"{where}: expected HOST:PORT of a Ray cluster's head, such as head:6379, or auto for "
+            "the one of this machine; Ray's client, ray://, cannot do it: start it in the cluster"
+        )
     try:
         _knock(where)
         with _own_signals(), _silence():

@@ -1,5 +1,6 @@
 """Images within MXNet's RecordIO files, named by their place in the file."""
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -8,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.records import RecordFile, read_record
+from models.data.records import LAST, MAGIC, MAX_LENGTH, WHOLE, RecordFile, read_record
 from models.errors import DataError, FormatError, ImageError
 from relume.bulk.parts import failing
 from relume.bulk.places import exists, is_url, opened, size
 from relume.images import MAX_BYTES, Image
 
 ENDINGS = (".rec",)
+_PART = struct.Struct("<II")
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,12 @@ def parts_of(name: str, count: int) -> Iterator[Records]:
 
     Raises:
         DataError: There is no `.idx` to a file elsewhere.
-        FormatError: The `.idx` is damaged.
+        FormatError: The `.idx` is damaged, or does not reach from the first record to the last.
     """
-    index = f"{name.removesuffix(ENDINGS[0])}.idx"
+    index = f"{name[: -len(ENDINGS[0])]}.idx"
     if exists(index):
         offsets = _indexed(index)
+        _refuse_gaps(name, index, offsets)
     elif is_url(name):
         raise DataError(f"{name}: has no {index}, without which all of it would be fetched to look")
     else:
@@ -81,6 +84,39 @@ def _indexed(name: str) -> NDArray[np.int64]:
             found, place = repr(line[:40])[1:], f"line {number + 1:,}"
             raise FormatError(name, place, found=found, expected="a key and an offset") from error
     return np.unique(offsets)
+
+
+def _refuse_gaps(name: str, index: str, offsets: NDArray[np.int64]) -> None:
+    """Raise FormatError where records lie before the first one of the index, or behind its last.
+
+    A gap in between is met where the record before it is read, and so is damage.
+    """
+    length = size(name)
+    advice = "; without the .idx the records of a file here are found as well"
+    first = int(offsets[0]) if len(offsets) else length
+    if first != 0:
+        found = f"a first record at byte {first:,}" if len(offsets) else "no record"
+        raise FormatError(index, "its records", found=found, expected=f"one at byte 0{advice}")
+    if len(offsets) and (end := _end(name, int(offsets[-1]))) is not None and end < length:
+        found = f"a last record that ends at byte {end:,}"
+        wanted = f"one that ends where the .rec does, at byte {length:,}{advice}"
+        raise FormatError(index, "its records", found=found, expected=wanted)
+
+
+def _end(name: str, at: int) -> int | None:
+    """Return where the record at `at` ends, None where it is damaged or not there."""
+    with opened(name) as file:
+        while True:
+            file.seek(at)
+            header = file.read(_PART.size)
+            if len(header) < _PART.size:
+                return None
+            magic, word = _PART.unpack(header)
+            if magic != MAGIC:
+                return None
+            at += _PART.size + ((word & MAX_LENGTH) + 3 & ~3)
+            if word >> 29 in (WHOLE, LAST):
+                return at
 
 
 def _walked(name: str) -> NDArray[np.int64]:

@@ -49,7 +49,10 @@ def _is_absent(argument: str, name: str) -> bool:
 
 
 def digest(parts: Sequence[Part]) -> str:
-    """Return 64 hexadecimal digits that change with any file's name, length or place."""
+    """Return 64 hexadecimal digits that change with what is to be done.
+
+    That is the names of images, the names and lengths of what holds images, and their places.
+    """
     lines = hashlib.sha256()
     for part in parts:
         lines.update(f"{part!r}\n".encode())

@@ -75,7 +75,7 @@ class Worker:
             seen: Is told of each result as it comes.
         """
         job, name = self._job, results.file_name(number, self._job.parts)
-        if self._folder.exists(f"{results.PREDICTIONS}/{name}"):
+        if results.settled(self._folder, name):
             return Outcome(number, 0, 0)
         found = []
         readers = job.options.readers or job.threads or usable_cores()

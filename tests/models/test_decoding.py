@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from models.decoding import decode
+from models.decoding import PREFIX, decode, refuse_others
 from models.errors import ImageError, ImageTooLarge
 from tests.oracles import ROOT, golden
 
@@ -263,6 +263,24 @@ def test_bytes_of_no_image_are_named(data: bytes, found: str) -> None:
     expected = "expected a whole JPEG, PNG, WebP, GIF, BMP or TIFF image"
     with pytest.raises(ImageError, match=f"{found}.*, {expected}"):
         decode(data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF", "WebP", "JPEG"])
+def test_the_first_bytes_tell_an_image(kind: str) -> None:
+    """A file that could be decoded is never refused by how it begins."""
+    refuse_others(stored(RGB, kind)[:PREFIX], 99)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8", b"hello, world", b"RIFF1234WAVEfmt ", bytes(99)]
+)
+def test_the_first_bytes_tell_what_is_no_image(data: bytes) -> None:
+    """What is refused by how it begins is what is refused whole, in the same words."""
+    with pytest.raises(ImageError, match=r"^found .*, expected a whole JPEG") as whole:
+        decode(data)
+    with pytest.raises(ImageError, match=r"^found .*, expected a whole JPEG") as begin:
+        refuse_others(data[:PREFIX], len(data))
+    assert str(begin.value) == str(whole.value)
 
 
 def test_a_format_that_pillow_knows_and_we_do_not_is_refused() -> None:

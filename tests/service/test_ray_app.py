@@ -275,6 +275,7 @@ def asked(address: str) -> Iterator[Counter[int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.quiet  # two clusters at a time have no room
 def test_a_cluster_scales_and_outlives_a_replica(tiny_model: Path, tmp_path: Path) -> None:
     """Two applications answer; the one that is asked gets a second replica, loses one, goes on.
 

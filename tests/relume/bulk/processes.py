@@ -61,7 +61,7 @@ def descendants(root: int) -> dict[int, str]:
     return found
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Return when the condition holds; fail where the process ends before, or nothing moves."""
     end = time.monotonic() + PATIENCE_S
     while not condition():

@@ -1,6 +1,10 @@
 """Tests of what is damaged within tars, records and tables: a row of its own, never the end."""
 
 import gzip
+import io
+import re
+import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.data.records import MAGIC_BYTES
 from models.errors import DataError, FormatError
 from relume.bulk.sources import planned
 from relume.bulk.tables import Columns
@@ -108,6 +113,57 @@ def test_a_giant_in_a_tar_is_refused_unread(
     assert lines[-1] == "/b.png: found 101 bytes, expected at most 100 of an image"
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.map": "abc"},
+        {"GNU.sparse.map": "0,9,5,9"},
+        {"GNU.sparse.map": "0,-5,9,9"},
+        {"GNU.sparse.map": f"0,{1 << 70}"},
+        {"GNU.sparse.size": "abc"},
+        {"GNU.sparse.realsize": "abc"},
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"},
+        {"size": "-600"},
+        {"size": str(1 << 60)},
+        {"size": str(1 << 70)},
+        {"comment": "x" * (1 << 20)},
+    ],
+    ids=lambda headers: "-".join(f"{name}={value[:9]}" for name, value in headers.items()),
+)
+def test_a_header_that_means_nothing_is_damage(
+    headers: dict[str, str], model: Path, tmp_path: Path
+) -> None:
+    """Numbers that are none, or impossible, end that tar with a row; nothing hangs."""
+    source = tmp_path / "a.tar"
+    with tarfile.open(source, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in list(GOOD.items())[:3]:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.pax_headers = headers if name == "002.png" else {}
+            tar.addfile(member, io.BytesIO(content))
+    ids, lines = damaged(model, source, tmp_path / "out")
+    assert ids == ["/000.png", "/001.png"]
+    (line,) = lines
+    assert re.match(r": damaged behind the member at byte [0-9,]+ \(.+\): nothing more", line), line
+
+
+def test_what_is_no_image_is_not_read(model: Path, tmp_path: Path) -> None:
+    """A little file may promise much: members of zeros cost no memory, and read like a file."""
+    source = write_tar(tmp_path / "a.tgz", {f"{one}.jpg": bytes(1 << 26) for one in range(2)})
+    write_folder(tmp_path / "b", {"0.jpg": bytes(1 << 26)})
+    tracemalloc.start()
+    try:
+        _, lines = damaged(model, source, tmp_path / "out")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    said = "found 67,108,864 bytes that begin with b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'"
+    assert [line.startswith(f"/{number}.jpg: {said}") for number, line in enumerate(lines)]
+    assert peak < 1 << 26  # tarfile inflates 10 kB at a time, up to a thousandfold
+    _, alone = damaged(model, tmp_path / "b", tmp_path / "alone")
+    assert alone == lines[:1]
+
+
 @pytest.mark.parametrize("indexed", [True, False])
 def test_a_damaged_record(indexed: bool, model: Path, tmp_path: Path) -> None:
     """It is one broken image; the ones behind it are classified and keep their numbers."""
@@ -148,6 +204,49 @@ def test_an_index_that_is_none(tmp_path: Path) -> None:
     source.with_suffix(".idx").write_text("0\t0\nnonsense\n")
     with pytest.raises(FormatError, match=r"a\.idx: line 2: found 'nonsense', expected a key and"):
         planned([str(source)], 3, NONE)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda lines: lines[2:], "its records: found a first record at byte 2.., expected one at"),
+        (lambda lines: lines[:5], "found a last record that ends at byte [0-9]+, expected one tha"),
+        (lambda _: [], "its records: found no record, expected one at byte 0; without the .idx"),
+        (
+            lambda lines: ["9\t-8\n", *lines],
+            "found a first record at byte -8, expected one at byte",
+        ),
+        (lambda lines: lines[1:] + ["0\t4\n"], "found a first record at byte 4, expected one at b"),
+    ],
+    ids=["late", "cut", "empty", "negative", "within a record"],
+)
+@pytest.mark.parametrize("name", ["a.rec", "A.REC"])
+def test_an_index_that_leaves_out_an_end(
+    name: str,
+    change: Callable[[list[str]], list[str]],
+    said: str,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Images before its first record or behind its last would be lost; nothing is done at all."""
+    source = write_rec(tmp_path / name, GOOD)
+    index = source.with_suffix(".idx")
+    index.write_text("".join(change(index.read_text().splitlines(keepends=True))))
+    assert run(source, "--model", model, "-o", tmp_path / "out") == 1
+    message = capsys.readouterr().err
+    assert re.search(said, message), message
+    assert f"error: {index}: " in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_index_of_any_order_and_parts_of_a_record(tmp_path: Path) -> None:
+    """Its last line need not be the last record, which may be of several parts."""
+    source = write_rec(tmp_path / "a.rec", GOOD | {"z.png": MAGIC_BYTES * 3 + b"1"})
+    index = source.with_suffix(".idx")
+    index.write_text("".join(reversed(index.read_text().splitlines(keepends=True))))
+    (part,) = planned([str(source)], 99, NONE)
+    assert [image.read() for image in part.images()][-1] == MAGIC_BYTES * 3 + b"1"
 
 
 # --- tables ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 import pickle
 import signal
 import socket
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,8 +19,15 @@ from relume.classifier import Options
 from tests.bulk_runs import found, images, run, write_folder
 from tests.relume.bulk.processes import contents, descendants, done, end, started, wait_for
 
-COUNT, PART = 240, 3
+COUNT, PART = 1000, 1
 RAY = ("--engine", "ray", "--workers", 2)
+quiet = pytest.mark.quiet  # two clusters at a time have no room
+
+
+@pytest.fixture(autouse=True)
+def own_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use no cluster that this machine may have."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
 @pytest.fixture
@@ -81,6 +89,25 @@ def test_no_cluster_is_one_line(
     assert f"error: {address}: no Ray cluster can be had (" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "127.0.0.1", "head:", ":6379x"])
+def test_an_address_of_another_kind_is_refused(
+    address: str,
+    model: Path,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ray's words for it mislead; ours say what to give, whichever way it came."""
+    arguments = (folder, "--model", model, "-o", tmp_path / "out", "--engine", "ray")
+    said = f"error: {address}: expected HOST:PORT of a Ray cluster's head, such as head:6379, or au"
+    assert run(*arguments, "--address", address) == 1
+    assert said in capsys.readouterr().err
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert run(*arguments) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_a_cluster_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine that is too busy Ray gives up after half a minute, by a bare Exception."""
 
@@ -129,6 +156,7 @@ def _end_as_ray_does(*_: object, **__: object) -> None:
 
 
 @pytest.mark.slow
+@quiet
 def test_ray_writes_the_same_files(model: Path, many: Path, tmp_path: Path) -> None:
     """Byte for byte those of one process; stdout has the object of `--json` and nothing else."""
     arguments = (many, "--model", model, "--part", PART)
@@ -143,6 +171,7 @@ def test_ray_writes_the_same_files(model: Path, many: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@quiet
 def test_a_killed_worker_loses_and_doubles_nothing(model: Path, many: Path, tmp_path: Path) -> None:
     """Of two workers one is killed half way, and another one later: its part is done again."""
     arguments = (many, "--model", model, "--part", PART)
@@ -151,11 +180,10 @@ def test_a_killed_worker_loses_and_doubles_nothing(model: Path, many: Path, tmp_
     with started(*arguments, "-o", out, *RAY) as process:
         for least in (10, 30):
             wait_for(lambda: done(out) >= least, process)  # noqa: B023  waits here
-            workers = [
-                pid for pid, name in descendants(process.pid).items() if "ray::MapWorker" in name
-            ]
-            killed.add(workers[0])
-            end(workers[0])
+            wait_for(lambda: workers(process), process)
+            victim = workers(process)[0]
+            killed.add(victim)
+            end(victim)
         assert done(out) < COUNT // PART
         _, said = process.communicate()
     assert len(killed) == 2
@@ -163,7 +191,14 @@ def test_a_killed_worker_loses_and_doubles_nothing(model: Path, many: Path, tmp_
     assert contents(out) == contents(whole)
 
 
+def workers(process: subprocess.Popen[str]) -> list[int]:
+    """Return the processes in which parts are done."""
+    family = descendants(process.pid)
+    return [pid for pid, name in family.items() if "ray::MapWorker" in name]
+
+
 @pytest.mark.slow
+@quiet
 def test_a_killed_driver_goes_on(model: Path, many: Path, tmp_path: Path) -> None:
     """The whole cluster is killed half way and started again: what is finished is skipped."""
     arguments = (many, "--model", model, "--part", PART)
@@ -181,6 +216,7 @@ def test_a_killed_driver_goes_on(model: Path, many: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@quiet
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_cluster(
     number: signal.Signals, model: Path, many: Path, tmp_path: Path
@@ -200,6 +236,7 @@ def test_an_interrupt_ends_the_cluster(
 
 
 @pytest.mark.slow
+@quiet
 def test_a_worker_without_a_network_is_one_line(many: Path, tmp_path: Path, model: Path) -> None:
     """What is wrong with the model comes out of the cluster as it would here."""
     model.write_bytes(b"no model")

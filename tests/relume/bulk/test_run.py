@@ -1,6 +1,7 @@
 """Tests of relume/bulk/run.py: the tables say what is printed otherwise, whoever does the parts."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from hashlib import sha256
@@ -9,8 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from models.files import Written
 from relume.bulk import results, worker
+from relume.bulk.folder import _Local
 from tests.bulk_runs import found, plain, rows, run
 
 
@@ -106,18 +107,23 @@ def at_prediction(count: int) -> Callable[..., object]:
     return classify
 
 
-def at_file(count: int, when: str) -> Callable[[Written], None]:
-    """Return a commit of a file that ends the process before or after it is in place."""
-    left, original = iter(range(count)), Written._commit
+def end_at_file(patch: pytest.MonkeyPatch, count: int, when: str) -> None:
+    """End the process before or after a file of a part is in place."""
+    left = iter(range(count))
 
-    def commit(files: Written) -> None:
-        if when == "before" and next(left, None) is None:
-            raise Killed
-        original(files)
-        if when == "after" and next(left, None) is None:
-            raise Killed
+    def ending(original: Callable[..., object]) -> Callable[..., object]:
+        def put(self: object, name: str, content: bytes) -> object:
+            if when == "before" and name != "run.json" and next(left, None) is None:
+                raise Killed
+            put = original(self, name, content)
+            if when == "after" and name != "run.json" and next(left, None) is None:
+                raise Killed
+            return put
 
-    return commit
+        return put
+
+    for method in ("create", "write"):
+        patch.setattr(_Local, method, ending(getattr(_Local, method)))
 
 
 @pytest.mark.parametrize("at", ["image", "before", "after"])
@@ -137,11 +143,11 @@ def test_a_run_goes_on_where_it_was_killed(
         if at == "image":
             patch.setattr(worker, "classify", at_prediction(count))
         else:
-            patch.setattr(Written, "_commit", at_file(count, at))
+            end_at_file(patch, count, at)
         with pytest.raises(Killed):
             run(*arguments)
     done = len(list((tmp_path / "out" / "predictions").glob("*")))
-    assert done == {"image": count // 4, "before": count // 2, "after": (count + 1) // 2}[at]
+    assert done == {"image": count // 4, "before": (count + 1) // 2, "after": count // 2 + 1}[at]
     run(*arguments)
     assert contents(tmp_path / "out") == contents(whole)
 
@@ -156,7 +162,10 @@ def test_a_part_that_another_process_finished_is_left(
     assert run(folder, "--model", model, "-o", out, "--part", 4) == 0
 
 
+@pytest.mark.parametrize(("table", "call"), [("predictions", "fsync"), ("broken", "replace")])
 def test_a_full_disk_is_one_line(
+    table: str,
+    call: str,
     model: Path,
     folder: Path,
     tmp_path: Path,
@@ -164,17 +173,19 @@ def test_a_full_disk_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The system's refusal names the file, leaves no half of one, and can be repeated."""
+    arguments = (folder, "--model", model, "-o", tmp_path / "out")
+    run(*arguments, "--shard", "1/2")  # writes what the run is, and has no part
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    arguments = (folder, "--model", model, "-o", tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr("models.files.os.replace", full)
+        patch.setattr(os, call, full)
         assert run(*arguments) == 1
-    assert "part-00000-of-00001.parquet: No space left on device" in capsys.readouterr().err
-    assert not [path for path in (tmp_path / "out").rglob("*part*")]
-    assert run(*arguments) == 1
+    said = f"{tmp_path / 'out' / table}/part-00000-of-00001.parquet: No space left on device"
+    assert said in capsys.readouterr().err
+    assert not [*(tmp_path / "out" / table).iterdir()]
+    assert run(*arguments) == (table == "predictions")
     assert len(found(tmp_path / "out")) == 23
 
 

@@ -109,7 +109,7 @@ def test_sources_can_be_mixed(
 
 def test_parts_are_the_same_in_every_process(folder: Path, tmp_path: Path) -> None:
     """The same files give the same digest; a new name, or another length, another one."""
-    rec(tmp_path)
+    rec_alone(tmp_path)
     sources = [str(folder), str(tmp_path / "all.rec")]
     first = digest(planned(sources, 5, NONE))
     assert digest(planned(sources, 5, NONE)) == first
