@@ -54,7 +54,9 @@ def _cluster(address: str | None) -> Iterator[Any]:
         DeviceError: Ray is not installed, the address is none, or there is no cluster at it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # of its C++ half, on stderr
+    # Its C++ half says on stderr that workers cannot be started again, which they can; what matters,
+    # it raises.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     optional("ray.data", "ray")
     ray = optional("ray", "ray")
     where = address or os.environ.get("RAY_ADDRESS") or "local"
