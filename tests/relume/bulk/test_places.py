@@ -349,7 +349,7 @@ def test_a_file_is_created_once(
 def test_a_file_system_without_links_will_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then the file is put in place by its name, as every other."""
+    """Then the file is created by its name."""
 
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")

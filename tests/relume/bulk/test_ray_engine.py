@@ -19,7 +19,7 @@ from relume.classifier import Options
 from tests.bulk_runs import found, images, run, write_folder
 from tests.relume.bulk.processes import contents, descendants, done, end, started, wait_for
 
-COUNT, PART = 1000, 1
+COUNT, PART = 600, 1
 RAY = ("--engine", "ray", "--workers", 2)
 quiet = pytest.mark.quiet  # two clusters at a time have no room
 
