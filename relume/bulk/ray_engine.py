@@ -54,7 +54,7 @@ def _cluster(address: str | None) -> Iterator[Any]:
         DeviceError: Ray is not installed, the address is none, or there is no cluster at it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Its C++ half says on stderr that workers cannot be started again, which they can; what matters,
+    # Its C++ half says that workers cannot be started again, which they can; what matters,
     # it raises.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     optional("ray.data", "ray")
