@@ -372,6 +372,9 @@ def run_asked(asked: Asked) -> int:
         if processes.leads:
             print(settings(recipe))
             print(f"{run.train.name}: {len(run.train):,} images, validation {len(run.val):,}")
+            if options.resume:
+                done, epoch = run.progress.update, run.progress.validated + 1
+                print(f"going on at update {done:,}, in epoch {epoch:,} of {recipe.epochs:,}")
         try:
             train(run)
         except Stopped as stopped:

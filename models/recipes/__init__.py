@@ -5,6 +5,7 @@ from pathlib import Path
 from models.errors import RecipeError
 from models.recipes import lornatang, mxnet, torch7
 from models.recipes.recipe import FACTS, Recipe, by_epoch, changed, flag_text, read_recipe
+from models.terminal import meant
 
 RECIPES: dict[str, Recipe] = {
     one.name: one.checked()
@@ -57,12 +58,14 @@ def find(name: str) -> Recipe:
     """Return the recipe of that name, or of that `.json` file.
 
     Raises:
-        RecipeError: There is none; the message lists what there is.
+        RecipeError: There is none; the message says which may have been meant.
     """
     if name.endswith(".json"):
         return read_recipe(Path(name))
     if name not in RECIPES:
-        raise RecipeError(f"--recipe {name}: no such recipe; there are {', '.join(RECIPES)}")
+        guess = meant(name, RECIPES) or ";"
+        listed = f"`relume train --list` has all {len(RECIPES)}"
+        raise RecipeError(f"--recipe {name}: no such recipe{guess} {listed}")
     return RECIPES[name]
 
 

@@ -156,6 +156,7 @@ def test_a_signal_saves_and_ends(
     assert "at update 7; --resume goes on" in capsys.readouterr().out
     assert not (tmp_path / "cut/last.pt").exists()
     assert run(data, tmp_path / "cut", "--resume") == 0
+    assert "going on at update 7, in epoch " in capsys.readouterr().out
     assert weights(tmp_path / "cut") == weights(whole)
     assert weights(tmp_path / "cut", "best") == weights(whole, "best")
 

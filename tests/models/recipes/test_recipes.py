@@ -129,10 +129,20 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         find(str(path))
 
 
-def test_an_unknown_name_lists_what_there_is() -> None:
-    """The names are in the message."""
-    with pytest.raises(RecipeError, match="no such recipe; there are fashion-mnist, irv2-setting1"):
-        find("irv3")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "resnet-v2-5",
+            r"no such recipe; did you mean resnet-v2-50\? `relume train --list` has all",
+        ),
+        ("irv3", r"--recipe irv3: no such recipe; `relume train --list` has all \d\d$"),
+    ],
+)
+def test_an_unknown_name_is_told_where_the_names_are(name: str, message: str) -> None:
+    """With the one that was meant, where one is like it."""
+    with pytest.raises(RecipeError, match=message):
+        find(name)
 
 
 def test_an_epoch_without_an_update_is_refused() -> None:
