@@ -20,8 +20,7 @@ from typing import Any
 from models.errors import DeviceError, LegacyModelError
 from relume.bulk.packages import optional
 from relume.bulk.progress import Progress
-from relume.bulk.run import Engine, Numbered
-from relume.bulk.worker import Job, Worker
+from relume.bulk.worker import Engine, Job, Numbered, Worker
 
 STARTS = 3  # of workers that die one after the other while they open the network; Ray's own is 0
 KNOCK_S = 5.0  # until a cluster's head has taken a connection

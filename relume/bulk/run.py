@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
 from models.terminal import escaped
@@ -14,11 +14,8 @@ from relume.bulk.packages import optional
 from relume.bulk.parts import Part
 from relume.bulk.progress import Progress
 from relume.bulk.tables import Columns
-from relume.bulk.worker import Job, Worker, sha256
+from relume.bulk.worker import Engine, Job, Numbered, Worker, sha256
 from relume.classifier import Options
-
-Numbered = Sequence[tuple[int, Part]]
-Engine = Callable[[Job, Numbered, Progress], None]
 
 
 def run(given: argparse.Namespace, options: Options) -> int:

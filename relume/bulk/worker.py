@@ -1,7 +1,7 @@
 """Does one part after the other, in any process: reads, classifies, writes."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from models.errors import ArtifactError
 from relume.bulk import results
 from relume.bulk.folder import result_folder
 from relume.bulk.parts import Part
+from relume.bulk.progress import Progress
 from relume.classifier import Device, Options, Result, classify, open_network
 
 READERS = 32  # images that are fetched at a time where each is a request to a store
@@ -37,6 +38,10 @@ class Job:
     device: Device
     threads: int | None
     options: Options
+
+
+Numbered = Sequence[tuple[int, Part]]  # parts and their places among all
+Engine = Callable[[Job, Numbered, Progress], None]  # does them, in this process or in others
 
 
 class Outcome(NamedTuple):
