@@ -39,7 +39,7 @@ def _causes(differing: Sequence[str]) -> Sequence[str]:
 
 def _said(name: str, run: dict[str, Any], there: dict[str, Any]) -> str:
     if name == LISTING:
-        return f"the sources name other images ({run['parts']:,} parts, were {there['parts']:,})"
+        return "the sources name other images"
     return f"{name} is {run[name]}, was {there[name]}"
 
 

@@ -46,7 +46,7 @@ def test_a_changed_listing_is_refused(
     run(*arguments)
     (folder / "0000.png").write_bytes(images(1)["000.png"])
     assert run(*arguments) == 1
-    said = "of another run: the sources name other images (1 parts, were 1); repeat that run's"
+    said = "of another run: the sources name other images; repeat that run's"
     assert said in capsys.readouterr().err
 
 
