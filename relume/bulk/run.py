@@ -85,9 +85,9 @@ def _in_this_process(job: Job, parts: Numbered, progress: Progress) -> None:
 def _tell(given: argparse.Namespace, job: Job, progress: Progress, shard: Shard) -> None:
     print(f"{escaped(job.out)}: {progress.line()}", file=sys.stderr)
     if shard.of > job.parts:
-        idle = f"{shard.of - job.parts:,} of {shard.of:,} shards have none"
+        idle = f"{shard.of - job.parts:,} of {shard.of:,} shards have nothing to do"
         advice = "--part N cuts smaller ones, in a new folder"
-        print(f"{job.parts:,} parts in all, so {idle}; {advice}", file=sys.stderr)
+        print(f"parts in all: {job.parts:,}, so {idle}; {advice}", file=sys.stderr)
     if progress.broken:
         where = escaped(f"{job.out.rstrip('/')}/{results.BROKEN}")
         print(f"error: {progress.broken:,} could not be classified: see {where}", file=sys.stderr)

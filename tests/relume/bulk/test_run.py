@@ -250,7 +250,7 @@ def test_shards_without_parts_are_told(
     """More shards than parts are no error, and nobody has to wonder why most do nothing."""
     flags = ("--model", model, "-o", tmp_path / "out", "--part", 12)
     assert run(folder, *flags, "--shard", "7/8") == 0
-    said = "2 parts in all, so 6 of 8 shards have none; --part N cuts smaller ones, in a new folder"
+    said = "parts in all: 2, so 6 of 8 shards have nothing to do; --part N cuts smaller ones"
     assert said in capsys.readouterr().err
     run(folder, *flags, "--shard", "1/2")
-    assert "parts in all" not in capsys.readouterr().err
+    assert "parts in all:" not in capsys.readouterr().err
