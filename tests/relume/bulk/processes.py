@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -59,6 +59,25 @@ def descendants(root: int) -> dict[int, str]:
             found[pid] = names.get(pid, "")
             waiting.append(pid)
     return found
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and has not ended; whose parent is slow to hear of it has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (OSError, IndexError):
+        return False
+
+
+def gone(pids: Iterable[int], seconds: float) -> bool:
+    """Whether processes end within so many seconds."""
+    end = time.monotonic() + seconds
+    waiting = list(pids)
+    while waiting := [pid for pid in waiting if runs(pid)]:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
