@@ -70,12 +70,14 @@ class _Terminated(KeyboardInterrupt):
 @contextmanager
 def _unwound_by_sigterm() -> Iterator[None]:
     """Have SIGTERM unwind the program as Ctrl-C does, so that no file stays behind half-written."""
-    owner = os.getpid()
+    owner, came = os.getpid(), False
 
     def end(number: int, frame: FrameType | None) -> None:
+        nonlocal came
         if os.getpid() != owner:  # a process that was forked meanwhile has nothing to clean up
             os._exit(128 + number)
-        raise _Terminated
+        came = True
+        raise KeyboardInterrupt
 
     main_thread = threading.current_thread() is threading.main_thread()
     if not main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -84,6 +86,10 @@ def _unwound_by_sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except KeyboardInterrupt:
+        if came:  # what is caught tells nothing: Ray, for one, raises its own in its place
+            raise _Terminated from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

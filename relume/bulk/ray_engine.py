@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -127,7 +127,7 @@ def _silence() -> Iterator[None]:
         os.close(kept)
 
 
-def _outcomes(ray: Any, job: Job, parts: Numbered, workers: int | None) -> Iterator[Row]:
+def _outcomes(ray: Any, job: Job, parts: Numbered, workers: int | None) -> Generator[Row]:
     """Yield what became of each part, as they come."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -145,7 +145,10 @@ def _outcomes(ray: Any, job: Job, parts: Numbered, workers: int | None) -> Itera
         num_cpus=job.threads,
         num_gpus=gpus,
     )
-    yield from done.iter_rows()
+    # Not iter_rows(), whose threads outlive it, and end the process where they find no cluster.
+    for bundle in done.iter_internal_ref_bundles():
+        for block in ray.get(bundle.block_refs):
+            yield from block.to_pylist()
 
 
 class _RayWorker:

@@ -118,6 +118,21 @@ def test_sigterm_unwinds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_sigterm_is_told_from_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    """Even where a library raises a KeyboardInterrupt of its own in place of what came."""
+
+    @reports_errors
+    def main() -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+        return 0
+
+    assert main() == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "terminated\n"
+
+
 def test_sigterm_is_left_to_who_took_it() -> None:
     """A program that has a handler of its own, such as a training run, keeps it."""
     taken: list[int] = []

@@ -5,7 +5,9 @@ import pickle
 import signal
 import socket
 import subprocess
-from contextlib import suppress
+import threading
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from models.errors import DeviceError
 from models.terminal import described
 from relume.bulk.parts import Files
-from relume.bulk.ray_engine import _cluster, _RayWorker
+from relume.bulk.ray_engine import _cluster, _outcomes, _RayWorker
 from relume.bulk.worker import Job, sha256
 from relume.classifier import Options
 from tests.bulk_runs import found, images, run, write_folder
@@ -21,6 +23,7 @@ from tests.relume.bulk.processes import contents, descendants, done, end, gone, 
 
 COUNT, PART = 600, 1
 RAY = ("--engine", "ray", "--workers", 2)
+THREADS_S = 1.0  # for what they have begun
 ENDING_S = 20.0  # from the driver's end to that of the workers, which the raylet tells
 quiet = pytest.mark.quiet  # two clusters at a time have no room
 
@@ -218,6 +221,23 @@ def test_a_killed_driver_goes_on(model: Path, many: Path, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 @quiet
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of its own settings
+def test_no_thread_of_rays_outlives_the_parts(model: Path, many: Path, tmp_path: Path) -> None:
+    """One that finds no cluster ends the process without a word, whatever we were to say."""
+    parts = [(number, Files((str(path),))) for number, path in enumerate(sorted(many.iterdir()))]
+    work = replace(job(model, tmp_path / "out"), parts=len(parts))
+    with _cluster("local") as ray:
+        before = set(threading.enumerate())
+        with closing(_outcomes(ray, work, parts, 2)) as rows:
+            assert next(rows)["images"] == 1
+        left = set(threading.enumerate()) - before
+        for thread in left:
+            thread.join(THREADS_S)
+        assert [thread.name for thread in left if thread.is_alive()] == []
+
+
+@pytest.mark.slow
+@quiet
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_cluster(
     number: signal.Signals, model: Path, many: Path, tmp_path: Path
@@ -229,7 +249,7 @@ def test_an_interrupt_ends_the_cluster(
         family = descendants(process.pid)
         process.send_signal(number)
         _, said = process.communicate()
-        assert process.returncode == 128 + number
+        assert process.returncode == 128 + number, said
         assert said.splitlines()[-1] == {2: "interrupted", 15: "terminated"}[number]
         assert "Traceback" not in said
         workers = [pid for pid, name in family.items() if "ray::MapWorker" in name]
