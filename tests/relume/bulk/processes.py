@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from relume.bulk.results import BROKEN, PREDICTIONS
 from tests.oracles import ROOT
 
 PATIENCE_S = 240.0  # a cluster takes 10 to 20 seconds to start where nothing else runs
@@ -90,8 +91,9 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
 
 
 def done(out: Path) -> int:
-    """Return how many parts are finished."""
-    return len(list((out / "predictions").glob("part-*")))
+    """Return how many parts are finished: of which both tables are there, as runs count them."""
+    tables = [{path.name for path in (out / of).glob("part-*")} for of in (PREDICTIONS, BROKEN)]
+    return len(set.intersection(*tables))
 
 
 def contents(out: Path) -> dict[str, bytes]:
