@@ -5,6 +5,17 @@ from typing import NamedTuple
 
 from models.terminal import at_least
 
+BULK = (
+    "part",
+    "shard",
+    "column",
+    "id_column",
+    "skip_unreachable",
+    "engine",
+    "workers",
+    "address",
+    "json",
+)
 PART = 1_000  # images: some minutes of a core, which is what a killed worker does again
 
 
@@ -28,6 +39,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     bulk.add_argument("--column", metavar="NAME", help="of Parquet: image bytes, paths or URLs")
     bulk.add_argument("--id-column", metavar="NAME", help="of Parquet: what the images are called")
     bulk.add_argument(
+        "--skip-unreachable",
+        action="store_true",
+        default=None,
+        help="an image whose server or store cannot be reached is broken, and ends nothing",
+    )
+    bulk.add_argument(
         "--engine", choices=("local", "ray"), help="what runs the parts (default local)"
     )
     bulk.add_argument(
@@ -46,9 +63,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
     """End with a usage error where flags do not go together."""
-    bulk = ("part", "shard", "column", "id_column", "engine", "workers", "address", "json")
     if given.out is None:
-        for name in bulk:
+        for name in BULK:
             if getattr(given, name) is not None:
                 parser.error(f"--{name.replace('_', '-')} needs -o")
     elif given.format is not None:

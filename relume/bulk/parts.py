@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from relume.bulk.places import image_bytes, is_url
+from models.errors import DataError, ImageError
+from relume.bulk.places import image_bytes, is_url, why
 from relume.images import Image
 
 
@@ -44,6 +45,18 @@ class Files:
         """Yield an image for each name."""
         for name in self.names:
             yield Image(name, partial(image_bytes, name))
+
+
+def skipped(image: Image) -> Image:
+    """Return an image that is broken where its server or store cannot be reached."""
+
+    def read() -> bytes:
+        try:
+            return image.read()
+        except DataError as error:
+            raise ImageError(f"cannot be fetched ({why(error)})") from error
+
+    return Image(image.name, read)
 
 
 def failing(name: str, error: Exception) -> Image:

@@ -61,11 +61,11 @@ def _of_the_web(name: str) -> bytes:
         try:
             return _beginning(name)
         except (DataError, OSError) as error:  # fsspec says "not found" of every failure
-            cause = _first(error)
-            if _is_final(cause):
-                raise ImageError(f"cannot be fetched ({_said(cause)})") from error
+            if _is_final(_first(error)):
+                raise ImageError(f"cannot be fetched ({why(error)})") from error
             if (pause := next(pauses, None)) is None:
-                raise _unreachable(name, cause) from error
+                other = ", or with --skip-unreachable, which counts it as broken"
+                raise _unreachable(name, _first(error), other) from error
         time.sleep(pause)
 
 
@@ -185,10 +185,16 @@ def reaching(url: str) -> Iterator[None]:
         raise _unreachable(url, error) from error
 
 
-def _unreachable(url: str, error: BaseException) -> DataError:
+def _unreachable(url: str, error: BaseException, other: str = "") -> DataError:
     return DataError(
-        f"{url}: cannot be reached ({_said(error)}); what is finished is kept, so run it again"
+        f"{url}: cannot be reached ({_said(error)}); "
+        f"what is finished is kept, so run it again{other}"
     )
+
+
+def why(error: BaseException) -> str:
+    """Return what the error that all began with says."""
+    return _said(_first(error))
 
 
 def _first(error: BaseException) -> BaseException:

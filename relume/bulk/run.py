@@ -37,6 +37,7 @@ def run(given: argparse.Namespace, options: Options) -> int:
         given.device,
         given.threads,
         options,
+        bool(given.skip_unreachable),
     )
     folder = result_folder(given.out)
     manifest.agree(folder, given.out, _described(job, parts, count, columns))

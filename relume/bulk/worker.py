@@ -10,7 +10,7 @@ from models.cores import usable_cores
 from models.errors import ArtifactError
 from relume.bulk import results
 from relume.bulk.folder import result_folder
-from relume.bulk.parts import Part
+from relume.bulk.parts import Part, skipped
 from relume.bulk.progress import Progress
 from relume.classifier import Device, Options, Result, classify, open_network
 
@@ -29,6 +29,8 @@ class Job:
         device: What runs it.
         threads: Of the network, on the CPU, and as many that decode; None for every core.
         options: How images are prepared and run.
+        skip_unreachable: Whether an image whose server or store cannot be reached is broken, and
+            does not end the run.
     """
 
     out: str
@@ -38,6 +40,7 @@ class Job:
     device: Device
     threads: int | None
     options: Options
+    skip_unreachable: bool = False
 
 
 Numbered = Sequence[tuple[int, Part]]  # parts and their places among all
@@ -85,7 +88,8 @@ class Worker:
         found = []
         readers = job.options.readers or job.threads or usable_cores()
         options = job.options._replace(readers=max(READERS, readers) if part.remote else readers)
-        for result in classify(part.images(), self._network, options):
+        images = map(skipped, part.images()) if job.skip_unreachable else part.images()
+        for result in classify(images, self._network, options):
             found.append(result)
             seen(result)
         results.write(self._folder, name, found, job.model_sha256)

@@ -18,6 +18,7 @@ from tests.oracles import ROOT
         (["--part", "5"], "--part needs -o"),
         (["--shard", "0/2"], "--shard needs -o"),
         (["--id-column", "id"], "--id-column needs -o"),
+        (["--skip-unreachable"], "--skip-unreachable needs -o"),
         (["--engine", "ray"], "--engine needs -o"),
         (["--json"], "--json needs -o"),
         (["-o", "out", "--format", "csv"], "--format is what is printed; -o writes Parquet"),

@@ -244,7 +244,35 @@ def test_a_web_that_cannot_be_had_ends_the_run(
     assert run(table, "--model", model, "-o", tmp_path / "out") == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"error: {link}: cannot be reached (")
-    assert "what is finished is kept, so run it again" in said
+    assert "what is finished is kept, so run it again, or with --skip-unreachable, which" in said
+    assert not (tmp_path / "out" / "broken").exists()
+
+
+def test_an_image_that_cannot_be_had_may_be_skipped(
+    web: str, bucket: str, store: MemoryFileSystem, model: Path, tmp_path: Path
+) -> None:
+    """Of many links some lead to servers that are gone for good, and a run must come to an end."""
+    store.pipe_file("/bucket/moody.png", b"")
+    gone = [f"{web}/503.png", "http://127.0.0.1:9/a.png", "http://no.invalid/a.png"]
+    links = [f"{web}/200.png", *gone]
+    table = write_table(tmp_path / "links.parquet", {"url": links})
+    sources = (table, "moody://bucket/moody.png")
+    out, flags = tmp_path / "out", ("--id-column", "url", "--skip-unreachable")
+    assert run(*sources, "--model", model, "-o", out, *flags) == 1
+    assert [row["id"] for row in rows(out, "predictions")] == links[:1]
+    errors = {row["id"]: row["error"] for row in rows(out, "broken")}
+    assert set(errors) == {*gone, sources[1]}
+    assert errors[gone[0]].startswith("cannot be fetched (503")
+    assert errors[sources[1]] == "cannot be fetched (connection reset)"
+
+
+def test_a_table_that_cannot_be_had_is_not_skipped(
+    store: MemoryFileSystem, bucket: str, model: Path, tmp_path: Path
+) -> None:
+    """What is in it is not known."""
+    store.pipe_file("/bucket/moody.tar", store.cat_file("/bucket/a.tar"))
+    arguments = ("moody://bucket/moody.tar", "--model", model, "-o", tmp_path / "out")
+    assert run(*arguments, "--skip-unreachable") == 1
     assert not (tmp_path / "out" / "broken").exists()
 
 
