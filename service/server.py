@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil
 from types import FrameType
 
@@ -15,7 +16,7 @@ import uvicorn
 
 from models.terminal import escaped, new_parser, reports_errors
 from service.app import create_app
-from service.connections import protocol
+from service.connections import Connection, Limits
 from service.observation import log_to_stderr
 from service.settings import KEYS, Settings, unknown
 from service.workers import serve_by_workers
@@ -58,17 +59,14 @@ async def serve(
         say: Is given the lines that describe what serves, and the port.
     """
     app = create_app(settings)
+    limits = Limits(settings.header_s, settings.max_connections, app.state.metrics.refused)
     config = uvicorn.Config(
         app,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        http=protocol(
-            header_s=settings.header_s,
-            max_connections=settings.max_connections,
-            refused=app.state.metrics.refused,
-        ),
+        http=partial(Connection, limits),  # type: ignore[arg-type]  # it is called, and no more
         ws="none",
         backlog=settings.max_connections,
         timeout_graceful_shutdown=ceil(settings.drain_s),

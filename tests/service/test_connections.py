@@ -12,7 +12,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.connections import MAX_HEADER_BYTES, protocol
+from service.connections import MAX_HEADER_BYTES, SPARE, Connection, Limits
+from service.guards import PROBES
 
 pytestmark = pytest.mark.anyio
 HEADER_S = 0.3
@@ -75,12 +76,14 @@ def connect() -> Connect:
             await PlainTextResponse("fine")(scope, receive, send)
 
         refused: list[str] = []
-        made = protocol(header_s=HEADER_S, max_connections=connections, refused=refused.append)
+        limits = Limits(HEADER_S, connections, refused.append)
         config = uvicorn.Config(app, lifespan="off", log_config=None)  # type: ignore[arg-type]
         config.load()
         state = ServerState()
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: made(config, state, {}), "127.0.0.1", 0)
+        server = await loop.create_server(
+            lambda: Connection(limits, config, state, {}), "127.0.0.1", 0
+        )
         async with server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             talk = Talk(reader, writer, refused=refused)
@@ -172,6 +175,33 @@ async def test_what_is_no_http_is_refused_in_the_form_of_every_refusal(connect: 
 async def test_a_connection_too_many_is_counted(connect: Connect) -> None:
     """It is told when to come back."""
     async with connect(connections=0) as talk:
+        talk.writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+        told = await talk.told()
+    assert told.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert b"\r\nretry-after: 1\r\n" in told
+    assert talk.refused == ["overloaded"]
+    assert b"\r\nconnection: close\r\n" in told
+
+
+@pytest.mark.parametrize("path", PROBES)
+async def test_a_probe_is_answered_where_nobody_else_is(connect: Connect, path: str) -> None:
+    """A service that is full is well, and whoever watches it must hear so, time and again."""
+    async with connect(connections=0) as talk:
+        for _ in range(3):
+            talk.writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            assert (await talk.told()).startswith(ANSWER)
+        assert talk.refused == []
+
+
+async def test_places_of_probes_are_not_kept_by_waiting(connect: Connect) -> None:
+    """Who asks nothing is let go of like anybody else."""
+    async with connect(connections=0) as talk:
+        assert await talk.seconds_to_the_end() < 2 * HEADER_S
+
+
+async def test_probes_have_so_many_connections_and_no_more(connect: Connect) -> None:
+    """Beyond them it is refused before anything is read."""
+    async with connect(connections=-SPARE) as talk:
         told = await talk.told()
     assert told.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert b"\r\nretry-after: 1\r\n" in told

@@ -191,15 +191,17 @@ def test_only_so_many_connections(
     with running("--model", str(tiny_model)) as (_, address, _):
         held = [connect(address) for _ in range(3)]
         time.sleep(0.2)
+        assert httpx.get(f"{address}/healthz").status_code == 200
         refused = connect(address)
+        refused.sendall(head(len(RED)))
         refused.settimeout(5)
-        answer = refused.recv(2000)
+        answer = b"".join(iter(lambda: refused.recv(2000), b""))
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in answer
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "/problems/overloaded"
         held.pop().close()
         time.sleep(0.2)
-        assert httpx.get(f"{address}/healthz").status_code == 200
+        assert httpx.post(f"{address}/classify", files={"img": RED}).status_code == 200
 
 
 async def test_clients_that_leave_harm_nobody(address: str) -> None:
