@@ -124,6 +124,11 @@ def artifacts(path: Path) -> list[Path]:
     if not path.is_dir():
         if (cure := conversion(path)) is not None:
             raise ArtifactError(f"{path}: the service runs .onnx: {cure}")
+        if path.suffix != ".onnx" and not path.exists():
+            raise ArtifactError(
+                f"{path}: no such folder: make it and put an .onnx there, or name one: "
+                "`relume serve FILE.onnx`"
+            )
         return [path]
     files = sorted(path.iterdir())
     if found := [file for file in files if file.suffix == ".onnx" and file.name[0] != "."]:

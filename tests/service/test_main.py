@@ -131,6 +131,18 @@ def test_a_missing_model_is_one_line(capsys: pytest.CaptureFixture[str], tmp_pat
     assert said == f"{path}: no such file"
 
 
+def test_without_a_model_it_is_said_where_one_goes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`relume serve` alone, in a folder where nothing was converted yet."""
+    monkeypatch.chdir(tmp_path)
+    said = fails(capsys, page="artifact-error")
+    assert said == (
+        "artifacts: no such folder: make it and put an .onnx there, or name one: "
+        "`relume serve FILE.onnx`"
+    )
+
+
 def test_a_damaged_model_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """So is what onnxruntime thinks of it, without its stack."""
     path = tmp_path / "cut.onnx"
