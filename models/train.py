@@ -381,7 +381,8 @@ def run_asked(asked: Asked) -> int:
             if processes.leads:
                 saved = options.out / snapshots.NAME
                 done = run.progress.update
-                print(f"{stopped}: saved {saved} at update {done:,}; --resume goes on")
+                on = "the same command with --resume goes on"
+                print(f"{stopped}: saved {saved} at update {done:,}; {on}")
             return 128 + stopped.number
         finally:
             run.log.close()

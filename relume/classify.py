@@ -14,6 +14,7 @@ from pathlib import Path
 from models.image_network import ImageNetwork
 from models.terminal import Progress, at_least, escaped, missing_package, new_parser, reports_errors
 from relume.bulk import flags
+from relume.bulk.sources import CONTAINERS
 from relume.classifier import Options, Result, classify, open_network
 from relume.images import found, image_file
 
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     usage = parser()
     given = usage.parse_args(argv)
     flags.check(usage, given)
+    if given.out is None and (many := [one for one in given.images if _is_container(one)]):
+        usage.error(f"{escaped(many[0])}: what holds many images is classified with -o DIR")
     options = Options(given.top, given.crops, not given.ignore_exif, given.batch)
     try:
         if given.out is not None:
@@ -37,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(missing_package(error), file=sys.stderr)
         return 1
     return _print(list(found(given.images)), network, options, FORMATS[given.format or "table"])
+
+
+def _is_container(name: str) -> bool:
+    return name.lower().endswith(CONTAINERS)
 
 
 def _print(paths: Sequence[Path], network: ImageNetwork, options: Options, form: Format) -> int:

@@ -180,7 +180,9 @@ def test_training_without_arguments_begins(clone: Path) -> None:
         training.send_signal(signal.SIGINT)
         said, _ = training.communicate(timeout=BEGUN_S)
     assert training.returncode == 130, said
-    assert re.search(r"SIGINT: saved runs/\S+ at update \d+; --resume goes on", said)
+    assert re.search(
+        r"SIGINT: saved runs/\S+ at update \d+; the same command with --resume goes on", said
+    )
 
 
 TABLE = README[README.index("| your file |") : README.index("Published errors are")]

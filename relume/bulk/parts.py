@@ -6,7 +6,7 @@ from functools import partial
 from typing import Protocol
 
 from models.errors import DataError, ImageError
-from relume.bulk.places import image_bytes, is_url, why
+from relume.bulk.places import KEPT, OR_SKIPPED, image_bytes, is_url
 from relume.images import Image
 
 
@@ -54,7 +54,7 @@ def skipped(image: Image) -> Image:
         try:
             return image.read()
         except DataError as error:
-            raise ImageError(f"cannot be fetched ({why(error)})") from error
+            raise ImageError(str(error).removesuffix(OR_SKIPPED).removesuffix(KEPT)) from error
 
     return Image(image.name, read)
 

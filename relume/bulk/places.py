@@ -22,6 +22,8 @@ WEB = ("http://", "https://")
 PAUSES_S = (0.5, 2.0, 5.0)  # before a web server is asked again
 WAIT_S = 60.0  # for its next bytes
 LATER = (408, 425, 429)  # of a server's refusals, those that mean another time
+KEPT = "; what is finished is kept, so run it again"
+OR_SKIPPED = ", or with --skip-unreachable, which counts it as broken"
 
 
 def is_url(name: str) -> bool:
@@ -62,10 +64,9 @@ def _of_the_web(name: str) -> bytes:
             return _beginning(name)
         except (DataError, OSError) as error:  # fsspec says "not found" of every failure
             if _is_final(_first(error)):
-                raise ImageError(f"cannot be fetched ({why(error)})") from error
+                raise ImageError(f"{name}: cannot be fetched ({_said(_first(error))})") from error
             if (pause := next(pauses, None)) is None:
-                other = ", or with --skip-unreachable, which counts it as broken"
-                raise _unreachable(name, _first(error), other) from error
+                raise _unreachable(name, _first(error), KEPT + OR_SKIPPED) from error
         time.sleep(pause)
 
 
@@ -185,16 +186,8 @@ def reaching(url: str) -> Iterator[None]:
         raise _unreachable(url, error) from error
 
 
-def _unreachable(url: str, error: BaseException, other: str = "") -> DataError:
-    return DataError(
-        f"{url}: cannot be reached ({_said(error)}); "
-        f"what is finished is kept, so run it again{other}"
-    )
-
-
-def why(error: BaseException) -> str:
-    """Return what the error that all began with says."""
-    return _said(_first(error))
+def _unreachable(url: str, error: BaseException, advice: str = KEPT) -> DataError:
+    return DataError(f"{url}: cannot be reached ({_said(error)}){advice}")
 
 
 def _first(error: BaseException) -> BaseException:

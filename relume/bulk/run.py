@@ -13,6 +13,7 @@ from relume.bulk.folder import result_folder
 from relume.bulk.packages import optional
 from relume.bulk.parts import Part
 from relume.bulk.progress import Progress
+from relume.bulk.results import BROKEN
 from relume.bulk.tables import Columns
 from relume.bulk.worker import Engine, Job, Numbered, Worker, sha256
 from relume.classifier import Options
@@ -45,7 +46,12 @@ def run(given: argparse.Namespace, options: Options) -> int:
     mine = range(shard.number, len(parts), shard.of)
     there = results.finished(folder, len(parts))
     progress = Progress(len(mine), sum(number in there for number in mine))
-    _engine(given)(job, [(one, parts[one]) for one in mine if one not in there], progress)
+    try:
+        _engine(given)(job, [(one, parts[one]) for one in mine if one not in there], progress)
+    except KeyboardInterrupt:
+        progress.clear()
+        print(escaped(f"{job.out}: {progress.line()}; run it again to go on"), file=sys.stderr)
+        raise
     progress.clear()
     _tell(given, job, progress, shard)
     return 1 if progress.broken else 0
@@ -84,13 +90,16 @@ def _in_this_process(job: Job, parts: Numbered, progress: Progress) -> None:
 
 
 def _tell(given: argparse.Namespace, job: Job, progress: Progress, shard: Shard) -> None:
-    print(f"{escaped(job.out)}: {progress.line()}", file=sys.stderr)
+    line = progress.line()
+    if progress.skipped and not progress.done:
+        line = f"nothing left to do: {progress.skipped:,} parts were done before; see {BROKEN}/ too"
+    print(f"{escaped(job.out)}: {line}", file=sys.stderr)
     if shard.of > job.parts:
         idle = f"{shard.of - job.parts:,} of {shard.of:,} shards have nothing to do"
         advice = "--part N cuts smaller ones, in a new folder"
         print(f"parts in all: {job.parts:,}, so {idle}; {advice}", file=sys.stderr)
     if progress.broken:
-        where = escaped(f"{job.out.rstrip('/')}/{results.BROKEN}")
+        where = escaped(f"{job.out.rstrip('/')}/{BROKEN}")
         print(f"error: {progress.broken:,} could not be classified: see {where}", file=sys.stderr)
     if given.json:
         said = {

@@ -11,6 +11,8 @@ from relume.bulk.parts import Files, Part
 from relume.bulk.places import is_url, named_by, size
 from relume.bulk.tables import Columns
 
+CONTAINERS = (*recordio.ENDINGS, *tables.ENDINGS, *tars.ENDINGS)  # of many images
+
 
 def planned(arguments: Sequence[str], count: int, columns: Columns) -> list[Part]:
     """Return the parts of all that the arguments name, image files first.
@@ -78,8 +80,7 @@ def _twice(names: Sequence[str]) -> list[str]:
 
 
 def _parts(names: Sequence[str], count: int, columns: Columns) -> Iterator[Part]:
-    containers = tuple(one for kind in (recordio, tables, tars) for one in kind.ENDINGS)
-    files = [name for name in names if not name.lower().endswith(containers)]
+    files = [name for name in names if not name.lower().endswith(CONTAINERS)]
     for begin in range(0, len(files), count):
         yield Files(tuple(files[begin : begin + count]))
     for name in names:

@@ -153,7 +153,7 @@ def test_a_signal_saves_and_ends(
     with monkeypatch.context() as patch:
         patch.setattr(training, "update", interrupted)
         assert run(data, tmp_path / "cut") == 128 + number
-    assert "at update 7; --resume goes on" in capsys.readouterr().out
+    assert "at update 7; the same command with --resume goes on" in capsys.readouterr().out
     assert not (tmp_path / "cut/last.pt").exists()
     assert run(data, tmp_path / "cut", "--resume") == 0
     assert "going on at update 7, in epoch " in capsys.readouterr().out

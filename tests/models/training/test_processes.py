@@ -256,7 +256,7 @@ def test_sigterm_reaches_all_and_nothing_is_lost(data: Path, tmp_path: Path) -> 
     process.terminate()
     out, said = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
-    assert "--resume goes on" in out
+    assert "the same command with --resume goes on" in out
     assert "Traceback" not in said
     again = launch(data, tmp_path / "run", *more, "--resume")
     assert ended(again) == 0

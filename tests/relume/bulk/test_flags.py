@@ -36,6 +36,17 @@ def test_flags_that_mean_nothing_are_refused(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["links.PARQUET", "train.rec", "s3://bucket/a.tar.gz"])
+def test_what_holds_many_images_needs_a_folder(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no picture, and what is printed has no place for so many."""
+    with pytest.raises(SystemExit, match="2"):
+        run("a.png", name, "--model", "m.onnx")
+    said = capsys.readouterr().err
+    assert f"{name}: what holds many images is classified with -o DIR" in said
+
+
 def test_every_flag_is_in_the_docs(capsys: pytest.CaptureFixture[str]) -> None:
     """A flag that nobody can read about is not there."""
     with pytest.raises(SystemExit, match="0"):

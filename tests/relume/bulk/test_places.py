@@ -228,9 +228,9 @@ def test_a_dead_link_is_a_broken_image(web: str, model: Path, tmp_path: Path) ->
     assert [row["id"] for row in rows(out, "predictions")] == links[:1]
     errors = {row["id"]: row["error"] for row in rows(out, "broken")}
     assert list(errors) == bad
-    assert errors[bad[0]].startswith("cannot be fetched (404")
-    assert errors[bad[1]].startswith("cannot be fetched (403")
-    assert all(error.startswith("cannot be fetched (") for error in errors.values())
+    assert errors[bad[0]].startswith(f"{bad[0]}: cannot be fetched (404")
+    assert errors[bad[1]].startswith(f"{bad[1]}: cannot be fetched (403")
+    assert all(error.startswith(f"{url}: cannot be fetched (") for url, error in errors.items())
 
 
 @pytest.mark.parametrize("where", ["408", "425", "429", "500", "503", "nobody", "no.invalid"])
@@ -262,8 +262,8 @@ def test_an_image_that_cannot_be_had_may_be_skipped(
     assert [row["id"] for row in rows(out, "predictions")] == links[:1]
     errors = {row["id"]: row["error"] for row in rows(out, "broken")}
     assert set(errors) == {*gone, sources[1]}
-    assert errors[gone[0]].startswith("cannot be fetched (503")
-    assert errors[sources[1]] == "cannot be fetched (connection reset)"
+    assert errors[gone[0]].startswith(f"{gone[0]}: cannot be reached (503")
+    assert errors[sources[1]] == f"{sources[1]}: cannot be reached (connection reset)"
 
 
 def test_a_table_that_cannot_be_had_is_not_skipped(

@@ -250,7 +250,10 @@ def test_an_interrupt_ends_the_cluster(
         process.send_signal(number)
         _, said = process.communicate()
         assert process.returncode == 128 + number, said
-        assert said.splitlines()[-1] == {2: "interrupted", 15: "terminated"}[number]
+        *_, where, last = said.splitlines()
+        assert last == {2: "interrupted", 15: "terminated"}[number]
+        assert where.startswith(f"{out}: ")
+        assert where.endswith("; run it again to go on")
         assert "Traceback" not in said
         workers = [pid for pid, name in family.items() if "ray::MapWorker" in name]
         assert workers

@@ -76,6 +76,12 @@ def test_the_end_is_an_object(
     second = capsys.readouterr()
     assert json.loads(second.out)["skipped"] == 3
     assert "5 of 5 parts (3 before), 10 images, 0 broken, " in second.err
+    run(*arguments)
+    third = capsys.readouterr().err
+    assert (
+        third
+        == f"{tmp_path / 'out'}: nothing left to do: 5 parts were done before; see broken/ too\n"
+    )
 
 
 def test_a_run_that_is_done_opens_nothing(
