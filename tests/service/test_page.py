@@ -108,6 +108,9 @@ def test_the_page_works_by_keyboard_and_screen_reader(
 ) -> None:
     """Everything is reached by Tab, has a name, and what happens is announced."""
     page = browser.new_page(viewport=DESK)
+    # Choosers are caught from the first listener on, which takes Chromium a moment: one that is
+    # first listened to when the key is pressed was missed in 23 of 400 tries.
+    page.on("filechooser", lambda _: None)
     page.goto(service)
     page.locator("#curl", has_text="curl").wait_for()
     page.keyboard.press("Tab")
