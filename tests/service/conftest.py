@@ -1,6 +1,7 @@
 """A tiny artifact, pictures whose class is plain to see, and a service in this process."""
 
 import io
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from service.settings import Settings
 from tests.tiny_onnx import Tiny
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+PATIENCE_S = 30  # a machine may have much else to do
 
 
 @pytest.fixture
@@ -45,6 +47,19 @@ def serve(tiny_model: Path) -> Serve:
             yield client
 
     return serve
+
+
+def holds(condition: Callable[[], object]) -> bool:
+    """Wait until the condition holds, for half a minute at most; return whether it does.
+
+    It keeps its thread: an event loop that is needed meanwhile gives it another one.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

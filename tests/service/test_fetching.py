@@ -112,7 +112,7 @@ class Host(BaseHTTPRequestHandler):
                 self.wfile.write(b"x")
                 threading.Event().wait(0.05)
         if self.path == "/slow":
-            threading.Event().wait(1)
+            threading.Event().wait(5)
 
     def handle(self) -> None:
         """Answer as long as somebody listens."""
@@ -151,7 +151,7 @@ def test_what_is_allowed_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
         start = time.monotonic()
         with pytest.raises(Refusal, match="took more than"):
             fetch(f"http://pictures.example/{path}", HOSTS, 1000)
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 4  # they would take five
 
 
 def test_a_name_that_is_not_there_is_a_problem_of_the_url(monkeypatch: pytest.MonkeyPatch) -> None:

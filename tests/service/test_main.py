@@ -94,9 +94,7 @@ def test_it_ends_although_an_image_is_being_decoded(
         asked = client.submit(httpx.post, f"{address}/classify", files=image, timeout=30)
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        start = time.monotonic()
-        assert process.wait(timeout=START_S) == 0
-        assert time.monotonic() - start < 1 + END_S + 2
+        assert process.wait(timeout=1 + END_S + 20) == 0  # and not the minute that decoding takes
         assert asked.result().status_code in (500, 503)
 
 

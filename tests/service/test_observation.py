@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message, Receive, Scope, Send
 
 from service.observation import REQUEST_ID, JsonLines, Metrics, Observed, log_to_stderr
-from tests.service.conftest import Serve, encoded, plain
+from tests.service.conftest import Serve, encoded, holds, plain
 from tests.service.test_catalog import write
 
 pytestmark = pytest.mark.anyio
@@ -70,9 +70,12 @@ async def test_versions_of_a_name_wait_together(serve: Serve, tmp_path: Path) ->
             assert 'relume_waiting_images{model="tiny"} 5.0' in page
             assert sorted(of_models(page)) == [1, 1]
             path.unlink()
-            await asyncio.sleep(0.2)
-        await asyncio.sleep(0.1)
-        page = (await client.get("/metrics")).text
+            assert await asyncio.to_thread(holds, lambda: len(state.catalog.served) == 1)
+        for _ in range(500):
+            page = (await client.get("/metrics")).text
+            if of_models(page).count(0) == 1:
+                break
+            await asyncio.sleep(0.02)
     assert 'relume_waiting_images{model="tiny"} 0.0' in page
     assert sorted(of_models(page)) == [0, 1]
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ import pytest
 
 from models.errors import ImageError
 from service.pipeline import Observer, Overloaded, Pipeline, Prepared, Stages
+from tests.service.conftest import holds
 
 pytestmark = pytest.mark.anyio
 
@@ -227,7 +227,7 @@ async def test_a_full_batch_lies_ready_and_those_who_go_meanwhile_are_not_run() 
         gone.cancel()
         await asyncio.wait([gone])
         gate.open.set()
-        time.sleep(0.2)  # the event loop has no turn
+        assert holds(lambda: len(gate.runs) == 2)  # the event loop has no turn
         assert gate.runs == [(1, False), (1, False)]
         assert [await first[0], await stays, await alone] == [0, 6, 18]
     assert gate.runs == [(1, False)] * 3
@@ -240,7 +240,8 @@ async def test_images_whose_asker_has_gone_are_not_decoded() -> None:
         gate.open.clear()
         tasks = [asyncio.create_task(ask(through, value)) for value in range(6)]
         await gate.has_started()
-        await asyncio.sleep(0.05)
+        assert await asyncio.to_thread(holds, lambda: len(gate.prepared) == 2)
+        await asyncio.sleep(0.05)  # and no more
         assert len(gate.prepared) == 2
         for task in tasks[2:]:
             task.cancel()
@@ -257,9 +258,10 @@ async def test_one_lane_runs_whole_batches_one_after_the_other() -> None:
         turns = threading.Semaphore(0)
         gate.open.wait = lambda timeout=None: turns.acquire(timeout=timeout)  # type: ignore[method-assign]
         tasks = [asyncio.create_task(ask(through, value)) for value in range(13)]
-        for _ in range(4):
+        for ready in (5, 9, 13, 13):
             await gate.has_started()
-            await asyncio.sleep(0.05)  # what may be made ready is
+            assert await asyncio.to_thread(holds, lambda: len(gate.prepared) >= ready)  # noqa: B023
+            await asyncio.sleep(0.05)  # what is ready waits
             turns.release()
         turns.release(13)  # were they smaller
         await asyncio.gather(*tasks)

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from models.cores import usable_cores
-from tests.service.conftest import encoded, plain
+from tests.service.conftest import encoded, holds, plain
 from tests.service.test_catalog import write
 from tests.service.test_main import running
 
@@ -152,6 +152,14 @@ def connect() -> Iterator[Connect]:
         yield connected
 
 
+def refuses(connect: Connect, address: str) -> bool:
+    try:
+        connect(address)
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def head(length: int) -> bytes:
     return (
         b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
@@ -169,13 +177,11 @@ def test_slow_clients_are_let_go_of(
         silent, slow, half = (connect(address) for _ in range(3))
         slow.sendall(b"POST /classify HTTP/1.1\r\nHo")
         half.sendall(head(len(RED)) + RED[:100])
-        start = time.monotonic()
         for stream in (silent, slow):
-            stream.settimeout(5)
+            stream.settimeout(8)  # ten seconds are the default
             assert stream.recv(1) == b""
         half.settimeout(5)
         assert half.recv(100).startswith(b"HTTP/1.1 408 ")
-        assert time.monotonic() - start < 4
         assert httpx.post(f"{address}/classify", files={"img": RED}).status_code == 200
         long = connect(address)
         long.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000)
@@ -200,8 +206,8 @@ def test_only_so_many_connections(
         assert b"\r\nretry-after: 1\r\n" in answer
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "/problems/overloaded"
         held.pop().close()
-        time.sleep(0.2)
-        assert httpx.post(f"{address}/classify", files={"img": RED}).status_code == 200
+        image = {"img": RED}
+        assert holds(lambda: httpx.post(f"{address}/classify", files=image).status_code == 200)
 
 
 async def test_clients_that_leave_harm_nobody(address: str) -> None:
@@ -301,10 +307,12 @@ async def test_a_model_is_swapped_under_load(
                     seen.add(answer.json()["version"])
 
             asking = [asyncio.create_task(ask()) for _ in range(8)]
-            for scale in (5.0, 6.0, 7.0, 8.0):
-                await asyncio.sleep(0.7)
+            for served, scale in enumerate((5.0, 6.0, 7.0, 8.0), 1):
+                assert await asyncio.to_thread(holds, lambda: len(seen) == served)  # noqa: B023
+                await asyncio.sleep(0.3)
                 write(path, "a", scale=scale)
-            await asyncio.sleep(0.7)
+            assert await asyncio.to_thread(holds, lambda: len(seen) == 5)
+            await asyncio.sleep(0.3)
             stop.set()
             await asyncio.gather(*asking)
     assert len(seen) == 5
@@ -340,9 +348,7 @@ def test_uploads_under_way_are_told_of_the_end(
         half.sendall(head(len(RED)) + RED[:100])
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        time.sleep(1)
-        with pytest.raises(ConnectionRefusedError):
-            connect(address)
+        assert holds(lambda: refuses(connect, address))
         half.settimeout(10)
         answer = b"".join(iter(partial(half.recv, 2000), b""))
         assert answer.startswith(b"HTTP/1.1 503 ")
@@ -381,8 +387,7 @@ def test_workers_share_the_port_and_are_replaced(tiny_model: Path) -> None:
             if victim not in now and len(now) == len(children):
                 break
             time.sleep(0.2)
-        time.sleep(3)
-        assert not list(Path(figures).glob(f"gauge_live*_{victim}.db"))
+        assert holds(lambda: not list(Path(figures).glob(f"gauge_live*_{victim}.db")))
         for _ in range(10):
             assert httpx.post(f"{address}/classify", files={"img": RED}).status_code == 200
         process.send_signal(signal.SIGTERM)
