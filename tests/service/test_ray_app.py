@@ -26,7 +26,7 @@ from tests.service.conftest import encoded, plain
 
 CONFIG = ROOT / "deploy" / "ray-serve.yaml"
 CLIENTS = 8  # more than two replicas are asked to take
-WAIT_S = 240  # for a cluster, on a machine that does other things
+WAIT_S = 480  # for a cluster, on a machine that does other things
 
 
 @pytest.fixture(autouse=True)
@@ -206,6 +206,10 @@ def cluster(folder: Path, applications: list[dict[str, Any]]) -> Iterator[str]:
     environment = {
         **{key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
         "RAY_USAGE_STATS_ENABLED": "0",
+        # A proxy that needs more than thrice this to start is killed by Serve, and `serve run` with
+        # it: with the five seconds of the default that happens on a machine that does other things.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
         "PYTHONPATH": str(ROOT),
     }
     log = (folder / "log").open("w+")
